@@ -1,0 +1,15 @@
+"""The softmax family for JAX: softmax with inverse temperature β, log-sum-exp and cross-entropy, exact and with hand-written VJPs."""
+
+from jsoftmax._core.reduce import weighted_mean as weighted_mean
+from jsoftmax._core.rule import forward_mode as forward_mode
+from jsoftmax._ops.cross_entropy import softmax_cross_entropy as softmax_cross_entropy
+from jsoftmax._ops.cross_entropy import (
+    softmax_cross_entropy_with_integer_labels as softmax_cross_entropy_with_integer_labels,
+)
+from jsoftmax._ops.logsumexp import logmeanexp as logmeanexp
+from jsoftmax._ops.logsumexp import logsumexp as logsumexp
+from jsoftmax._ops.softmax import log_softmax as log_softmax
+from jsoftmax._ops.softmax import softmax as softmax
+from jsoftmax._ops.softmax import softmax_jacobian as softmax_jacobian
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""What every layer needs of JAX; knows no operator."""

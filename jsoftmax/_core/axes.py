@@ -1,0 +1,52 @@
+"""Class axes: which part of a shape they leave, and how the smaller operands line up with them.
+
+Every operand is brought to the rank of the logits, with size 1 where it does not vary, so that nothing below
+relies on rank promotion. Class axes keep the order in which they were given: it is the order of flat labels.
+"""
+
+import math
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+
+def row_shape(shape: tuple[int, ...], axes: tuple[int, ...], keepdims: bool = False) -> tuple[int, ...]:
+    """`shape` without the class axes, or with size 1 there."""
+    if keepdims:
+        return tuple(1 if i in axes else n for i, n in enumerate(shape))
+    return tuple(n for i, n in enumerate(shape) if i not in axes)
+
+
+def class_count(shape: tuple[int, ...], axes: tuple[int, ...]) -> int:
+    return math.prod(shape[i] for i in axes)
+
+
+def class_index(shape: tuple[int, ...], axes: tuple[int, ...]) -> Array:
+    """Flat index of every class, int32, of size 1 outside the class axes."""
+    index = jnp.zeros((1,) * len(shape), jnp.int32)
+    for i in axes:
+        along = tuple(n if k == i else 1 for k, n in enumerate(shape))
+        index = index * shape[i] + lax.broadcasted_iota(jnp.int32, along, i)
+    return index
+
+
+def lift(operand: Array, ndim: int) -> Array:
+    """`operand` with leading axes of size 1 up to rank `ndim`."""
+    return lax.expand_dims(operand, range(ndim - operand.ndim))
+
+
+def lift_rows(operand: Array, ndim: int, axes: tuple[int, ...], keepdims: bool) -> Array:
+    """An operand that broadcasts to the rows, at rank `ndim` with size 1 along the class axes."""
+    if keepdims:
+        return lift(operand, ndim)
+    return lax.expand_dims(lift(operand, ndim - len(axes)), axes)
+
+
+def sum_to(cotangent: Array, shape: tuple[int, ...]) -> Array:
+    """The transpose of broadcasting `shape` to the shape of `cotangent`; ranks are equal."""
+    spread = tuple(i for i, n in enumerate(shape) if n == 1 and cotangent.shape[i] != 1)
+    return jnp.sum(cotangent, spread, keepdims=True) if spread else cotangent
+
+
+def drop(rows: Array, axes: tuple[int, ...], keepdims: bool = False) -> Array:
+    return rows if keepdims else lax.squeeze(rows, axes)

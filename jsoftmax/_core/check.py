@@ -1,0 +1,159 @@
+"""Every argument check and every message: operator, argument, wanted, got, and the fix where there is one.
+
+Checks read shapes, dtypes and static values only, never an element. TypeError for kinds, ValueError for shapes.
+"""
+
+import operator as op
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+from jsoftmax._core import axes as ax
+from jsoftmax._core import dtypes
+
+DEFAULT_BETA = float("1")  # known by identity, so that an explicit `beta=1.0` beside `temperature=` is noticed
+
+
+def array(name: str, argument: str, value: Any) -> Array | np.ndarray:
+    """`value` as something with a shape and a dtype; lists are refused as jax.numpy refuses them."""
+    if isinstance(value, Array | np.ndarray | np.generic):
+        return value
+    if isinstance(value, int | float | complex):  # bool is an int
+        return np.asarray(value)
+    if hasattr(value, "__jax_array__"):
+        return jnp.asarray(value)
+    kind = type(value).__name__
+    raise TypeError(f"{name}: `{argument}` must be an array, got {kind}. Convert it with jnp.asarray first.")
+
+
+def real(name: str, argument: str, value: Any) -> Array | np.ndarray:
+    """A real array: floating, or integer to be promoted."""
+    value = array(name, argument, value)
+    if not (jnp.issubdtype(value.dtype, jnp.floating) or jnp.issubdtype(value.dtype, jnp.integer)):
+        raise TypeError(f"{name}: `{argument}` must be a floating or integer array, got dtype {value.dtype}.")
+    return value
+
+
+def axes(name: str, axis: Any, ndim: int) -> tuple[int, ...]:
+    """`axis` as non-negative integers in the order given; None is all axes."""
+    if axis is None:
+        return tuple(range(ndim))
+    try:
+        given = tuple(op.index(i) for i in axis) if isinstance(axis, tuple | list) else (op.index(axis),)
+    except TypeError:
+        kind = type(axis).__name__
+        raise TypeError(f"{name}: `axis` must be an int, a tuple of ints or None, known at trace time, got {kind}.") from None
+    for i in given:
+        if not -ndim <= i < ndim:
+            raise ValueError(f"{name}: `axis` must be in [{-ndim}, {ndim}) for an array of rank {ndim}, got {i}.")
+    found = tuple(i % ndim for i in given)
+    if len(set(found)) != len(found):
+        raise ValueError(f"{name}: `axis` must not name an axis twice, got {given} for an array of rank {ndim}.")
+    return found
+
+
+def broadcasts(name: str, argument: str, shape: tuple[int, ...], to: tuple[int, ...], what: str, fix: str = "") -> None:
+    """`shape` must broadcast to `to` without enlarging it."""
+    pairs = zip(reversed(shape), reversed(to), strict=False)
+    if len(shape) > len(to) or any(n not in (1, m) for n, m in pairs):
+        raise ValueError(f"{name}: `{argument}` must broadcast to {what} {to}, got shape {shape}.{fix}")
+
+
+def mask(name: str, where: Any, shape: tuple[int, ...]) -> Array | np.ndarray | None:
+    if where is None:
+        return None
+    where = array(name, "where", where)
+    if where.dtype != bool:
+        raise TypeError(f"{name}: `where` must be boolean, got dtype {where.dtype}.")
+    broadcasts(name, "where", where.shape, shape, "the shape of the logits")
+    return where
+
+
+def class_mask(name: str, where: Any, shape: tuple[int, ...], axes: tuple[int, ...]) -> Array | np.ndarray | None:
+    """`where` of a loss, which masks classes; a mask of rows is refused, also where it would broadcast by accident."""
+    rows = ax.row_shape(shape, axes)
+    if where is not None and 0 < np.ndim(where) < len(shape) and np.shape(where) == rows:
+        raise ValueError(
+            f"{name}: `where` masks classes and must broadcast to the shape of the logits {shape}; got shape {rows}, "
+            "which is one entry a row. To drop rows use `ignore_label` or the weights of `weighted_mean`; "
+            "to mask classes give `where` the rank of the logits."
+        )
+    return mask(name, where, shape)
+
+
+def beta(
+    name: str, beta: Any, temperature: Any, base: Any, logits_dtype: Any, shape: tuple[int, ...], axes: tuple[int, ...]
+) -> tuple[ArrayLike, str]:
+    """The one given of beta, temperature and base, as a strongly typed array of the computing dtype, and its name.
+
+    `shape` is what it must broadcast to; along `axes` it must not vary.
+    """
+    given = {k: v for k, v in (("beta", beta), ("temperature", temperature), ("base", base)) if v is not None}
+    if len(given) > 1 and beta is DEFAULT_BETA:
+        del given["beta"]
+    if len(given) != 1:
+        got = " and ".join(f"`{k}`" for k in given) or "none of them"
+        raise ValueError(f"{name}: give one of `beta`, `temperature` and `base`, got {got}.")
+    ((kind, value),) = given.items()
+    value = real(name, kind, value)
+    # a strong dtype whatever was given: otherwise an int, a float and an array would each compile anew
+    with np.errstate(over="ignore"):  # past the range means the limit, ±inf
+        value = value.astype(dtypes.wide(dtypes.of_logits(logits_dtype)))
+    broadcasts(name, kind, value.shape, shape, "the shape of the result")
+    lifted = (1,) * (len(shape) - value.ndim) + value.shape
+    if any(lifted[i] != 1 for i in axes):
+        fix = f"A value for each row has shape {ax.row_shape(shape, axes, keepdims=True)}."
+        raise ValueError(f"{name}: `{kind}` must have size 1 along the class axes, got shape {value.shape}. {fix}")
+    return value, kind
+
+
+def logits(name: str, argument: str, x: Any, axis: Any) -> tuple[Array | np.ndarray, tuple[int, ...]]:
+    x = real(name, argument, x)
+    return x, axes(name, axis, len(x.shape))
+
+
+def multiplicity(name: str, b: Any, shape: tuple[int, ...]) -> Array | np.ndarray | None:
+    if b is None:
+        return None
+    b = real(name, "b", b)
+    broadcasts(name, "b", b.shape, shape, "the shape of `x`")
+    return b
+
+
+def integer_labels(name: str, labels: Any, rows: tuple[int, ...]) -> Array | np.ndarray:
+    labels = array(name, "labels", labels)
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise TypeError(f"{name}: `labels` must be integers, got dtype {labels.dtype}.")
+    if labels.shape != rows:
+        raise ValueError(
+            f"{name}: `labels` must have the shape of the logits without the class axes {rows}, got {labels.shape}."
+        )
+    return labels
+
+
+def distribution(name: str, labels: Any, shape: tuple[int, ...]) -> Array | np.ndarray:
+    labels = array(name, "labels", labels)
+    if not jnp.issubdtype(labels.dtype, jnp.floating):
+        fix = ""
+        if jnp.issubdtype(labels.dtype, jnp.integer):
+            fix = " For class indices use softmax_cross_entropy_with_integer_labels."
+        raise TypeError(f"{name}: `labels` must be a floating distribution over classes, got dtype {labels.dtype}.{fix}")
+    if labels.shape != shape:
+        raise ValueError(f"{name}: `labels` must have the shape of the logits {shape}, got {labels.shape}.")
+    return labels
+
+
+def ignore_label(name: str, ignore: Any) -> Array | np.ndarray | None:
+    if ignore is None:
+        return None
+    ignore = array(name, "ignore_label", ignore)
+    if not jnp.issubdtype(ignore.dtype, jnp.integer) or ignore.shape != ():
+        raise TypeError(
+            f"{name}: `ignore_label` must be an integer or None, got dtype {ignore.dtype} and shape {ignore.shape}."
+        )
+    if isinstance(ignore, np.ndarray | np.generic) and not -(2**31) <= int(ignore) < 2**31:
+        raise ValueError(f"{name}: `ignore_label` must fit in 32 bits, got {int(ignore)}.")
+    return ignore.astype(np.int32)

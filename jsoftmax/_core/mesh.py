@@ -1,0 +1,22 @@
+"""Mesh-axis variance inside `shard_map`."""
+
+import jax
+from jax import lax
+
+
+def align(*operands):
+    """The floating operands, each varying over every mesh axis that one of `operands` varies over.
+
+    A rule may then return each cotangent as it comes: the sum over the devices that shared an operand is the
+    transpose of this cast. `None` passes through.
+    """
+    axes = frozenset().union(*(_varying(x) for x in operands if x is not None))
+    return tuple(x if x is None else _cast(x, axes - _varying(x)) for x in operands)
+
+
+def _varying(x) -> frozenset:
+    return frozenset(jax.typeof(x).manual_axis_type.varying)
+
+
+def _cast(x, missing: frozenset):
+    return lax.pcast(x, tuple(sorted(missing)), to="varying") if missing else x

@@ -1,0 +1,56 @@
+"""The weighted mean with its count: the one reduction of every loss."""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from jsoftmax._core import axes as ax
+from jsoftmax._core import check, dtypes, mesh
+
+
+def weighted_mean(losses: ArrayLike, weights: ArrayLike | None = None) -> tuple[Array, Array]:
+    """Mean of `losses` under `weights`, and the sum of the weights: `(Σ w l / Σ w, Σ w)`.
+
+    The count makes the mean right under gradient accumulation: Σ of mean · count over the parts, divided by Σ of count,
+    is the mean of the whole, however the valid examples are spread.
+
+    Args:
+      losses: floating array of any shape.
+      weights: boolean, integer or floating, broadcasts to `losses`; usually `labels != ignore_label`. Negative weights
+        are allowed. None weighs every loss with 1.
+
+    Returns:
+      (mean, count), both scalars, float32 or wider. A loss of weight 0 counts for nothing whatever it holds, NaN and
+      inf included. With no valid loss, Σ w = 0, the mean is 0.
+
+    Raises:
+      TypeError: `losses` is not real or `weights` is complex; lists. ValueError: `weights` does not broadcast.
+
+    Derivatives: plain JAX, both modes, any order, in `losses` and `weights`: ∂mean/∂l = w / Σ w, ∂mean/∂w = (l − mean) / Σ w,
+    0 where the mean is 0 for want of valid losses.
+
+    Examples:
+      >>> import jax.numpy as jnp, jsoftmax
+      >>> jsoftmax.weighted_mean(jnp.array([1.0, jnp.nan, 3.0]), jnp.array([True, False, True]))
+      (Array(2., dtype=float32), Array(2., dtype=float32))
+    """
+    name = "weighted_mean"
+    losses = check.real(name, "losses", losses)
+    if weights is not None:
+        weights = check.array(name, "weights", weights)
+        if weights.dtype != bool:
+            weights = check.real(name, "weights", weights)
+        check.broadcasts(name, "weights", weights.shape, losses.shape, "the shape of the losses")
+    return _weighted_mean(losses, weights)
+
+
+@jax.jit
+def _weighted_mean(losses, weights):
+    losses = dtypes.widen(losses.astype(dtypes.of_logits(losses.dtype)))
+    w = jnp.ones((), losses.dtype) if weights is None else weights.astype(losses.dtype)
+    losses, w = mesh.align(losses, jnp.broadcast_to(ax.lift(w, losses.ndim), losses.shape))
+    counts = (w != 0) | jnp.isfinite(losses)
+    total = jnp.sum(w * jnp.where(counts, losses, 0))
+    count = jnp.sum(w)
+    return jnp.where(count == 0, 0, total / jnp.where(count == 0, 1, count)), count

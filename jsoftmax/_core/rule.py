@@ -1,0 +1,42 @@
+"""How an operator carries its derivative: a hand-written VJP, or its own primal inside `forward_mode()`."""
+
+import functools
+from collections.abc import Callable
+
+import jax
+
+_forward_mode = jax.make_user_context(False)
+
+
+def forward_mode():
+    """Context in which every operator can be differentiated forward.
+
+    Operators carry a `jax.custom_vjp`, which JAX cannot push forward: `jax.jvp`, `jax.jacfwd` and `jax.linearize`
+    raise its TypeError. Inside this context the operators run their primal, whose formulas are closed under
+    differentiation in both modes. Values are the same; reverse mode works there too and saves more.
+
+    The context is part of the key of JAX's compilation caches, so code compiled inside and outside never mixes.
+    `jax.hessian`, which is forward over reverse, works without it.
+
+    Returns:
+      a context manager.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp, jsoftmax
+      >>> with jsoftmax.forward_mode():
+      ...     jax.jacfwd(jsoftmax.logsumexp)(jnp.zeros(4))
+      Array([0.25, 0.25, 0.25, 0.25], dtype=float32)
+    """
+    return _forward_mode(True)
+
+
+def with_vjp(primal: Callable, fwd: Callable, bwd: Callable, static: tuple[int, ...]) -> Callable:
+    """`primal` with the reverse rule (fwd, bwd); the arguments at the positions `static` are hashable constants."""
+    ruled = jax.custom_vjp(primal, nondiff_argnums=static)
+    ruled.defvjp(fwd, bwd)
+
+    @functools.wraps(primal)
+    def operator(*args):
+        return primal(*args) if _forward_mode.value else ruled(*args)
+
+    return operator

@@ -1,0 +1,1 @@
+"""One operator family a file: derivation, public function, rule."""

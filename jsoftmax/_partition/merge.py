@@ -1,0 +1,29 @@
+"""The monoid of (peak, excess): two disjoint sets of classes make one.
+
+    M  = the larger peak (the smaller if β < 0)
+    s' = Σ_{m_i = M} (1 + s_i) + Σ_{m_i ≠ M} (1 + s_i) exp(β (m_i − M)) − 1
+
+The first term counts ties across the sets. An empty set has 1 + s = 0 and takes no part.
+"""
+
+import jax.numpy as jnp
+from jax import Array
+
+from jsoftmax._partition import reference
+from jsoftmax._partition.reference import Statistics
+
+
+def merge(a: Statistics, b: Statistics, beta: Array) -> Statistics:
+    """Statistics of the union of two disjoint sets of classes under one β.
+
+    To add up a pair of sets with both peaks equal, s_a + s_b + 1, keeps what (1 + s_a) + (1 + s_b) − 1 would round away.
+    """
+    a_empty, b_empty = a.excess == -1, b.excess == -1
+    a_leads = jnp.where(beta < 0, a.peak <= b.peak, a.peak >= b.peak)
+    a_leads = b_empty | (a_leads & ~a_empty)
+    lead_peak, lead = jnp.where(a_leads, a.peak, b.peak), jnp.where(a_leads, a.excess, b.excess)
+    tail_peak, tail = jnp.where(a_leads, b.peak, a.peak), jnp.where(a_leads, b.excess, a.excess)
+    # an empty tail has peak 0, which may lie beyond the lead's: no exponential of it
+    t = reference.gap(jnp.where(tail == -1, lead_peak, tail_peak), beta, None, lead_peak)
+    # a NaN never leads in a comparison, and must not be lost
+    return Statistics(jnp.where(jnp.isnan(tail_peak), tail_peak, lead_peak), lead + (1 + tail) * jnp.exp(t))

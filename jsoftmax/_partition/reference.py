@@ -1,0 +1,94 @@
+"""The log-partition function in plain jnp: the definition, on every platform until a measurement says otherwise.
+
+    live    entries that are not masked and not −∞
+    m       peak: the largest live x, the smallest if β < 0; taken on the raw x, for β x may overflow or round apart
+    t_j  =  β (x_j − m)                                  ≤ 0, exactly 0 at the peak                       (1)
+    s    =  Σ_{x_j ≠ m} exp(t_j) + (#{x_j = m} − 1)      excess: Z e^{−βm} − 1, without cancellation      (2)
+    p_j  =  exp(t_j) / (1 + s)                           log p_j = t_j − log1p(s)                         (3)
+
+No live entry: m = 0, s = −1, so that log Z = β m + log1p(s) = −∞ and residuals stay finite. A live +∞ or NaN: s is NaN.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from jsoftmax._core.dtypes import widen
+
+
+class Statistics(NamedTuple):
+    """Peak and excess of each row, size 1 along the class axes, float32 or wider."""
+
+    peak: Array
+    excess: Array
+
+
+def live(x: Array, where: Array | None) -> Array:
+    present = x != -jnp.inf
+    return present if where is None else present & where
+
+
+def at_peak(x: Array, where: Array | None, peak: Array) -> Array:
+    return live(x, where) & (widen(x) == peak)
+
+
+def half_gap(x: Array, where: Array | None, peak: Array) -> Array:
+    """(x − m) / 2, which cannot overflow; 0 where absent."""
+    return jnp.where(live(x, where), widen(x) * 0.5 - peak * 0.5, 0)
+
+
+def finite_part(beta: Array) -> Array:
+    """β, and 0 for ±∞, where no operator depends on it any more."""
+    return jnp.where(jnp.isinf(beta), 0, beta)
+
+
+def gap(x: Array, beta: Array, where: Array | None, peak: Array) -> Array:
+    """t of (1); −∞ where absent."""
+    x_wide = widen(x)
+    t = 2 * (finite_part(beta) * half_gap(x, where, peak))
+    # not `!=`: a NaN must stay one
+    beyond = jnp.isinf(beta) & ((x_wide < peak) | (x_wide > peak))
+    return jnp.where(live(x, where) & ~beyond, t, -jnp.inf)
+
+
+def statistics(x: Array, beta: Array, where: Array | None, axes: tuple[int, ...]) -> Statistics:
+    x_wide, present = widen(x), live(x, where)
+    highest = jnp.max(x_wide, axes, keepdims=True, initial=-jnp.inf, where=present)
+    lowest = jnp.min(x_wide, axes, keepdims=True, initial=jnp.inf, where=present)
+    peak = jnp.where(highest == -jnp.inf, 0, jnp.where(beta < 0, lowest, highest))
+    top = at_peak(x, where, peak)
+    below = jnp.sum(jnp.where(top, 0, jnp.exp(gap(x, beta, where, peak))), axes, keepdims=True)
+    ties = jnp.sum(top, axes, keepdims=True, dtype=below.dtype)
+    excess = below + (ties - 1)
+    return Statistics(peak, jnp.where(highest == jnp.inf, jnp.nan, excess))
+
+
+def weights(x: Array, beta: Array, where: Array | None, stats: Statistics) -> Array:
+    """p of (3); 0 where absent."""
+    share = 1 / jnp.where(stats.excess == -1, 1, 1 + stats.excess)
+    return jnp.where(live(x, where), jnp.exp(gap(x, beta, where, stats.peak)) * share, 0)
+
+
+def complements(x: Array, beta: Array, where: Array | None, stats: Statistics) -> Array:
+    """1 − p without cancellation: s / (1 + s) at the peak, elsewhere p ≤ ½."""
+    share = 1 / jnp.where(stats.excess == -1, 1, 1 + stats.excess)
+    at_top = at_peak(x, where, stats.peak)
+    return jnp.where(at_top, stats.excess * share, 1 - weights(x, beta, where, stats))
+
+
+def log_excess(stats: Statistics) -> Array:
+    """log1p(s) = log Z − β m."""
+    return jnp.log1p(stats.excess)
+
+
+def log_weights(x: Array, beta: Array, where: Array | None, stats: Statistics) -> Array:
+    """log p of (3); −∞ where absent."""
+    return jnp.where(live(x, where), gap(x, beta, where, stats.peak) - log_excess(stats), -jnp.inf)
+
+
+def entropy(x: Array, beta: Array, where: Array | None, stats: Statistics, axes: tuple[int, ...]) -> Array:
+    """H = log1p(s) − Σ p t ≥ 0, a sum of terms of one sign; 0 for an empty row."""
+    p = weights(x, beta, where, stats)
+    mean_gap = 2 * finite_part(beta) * jnp.sum(p * half_gap(x, where, stats.peak), axes, keepdims=True)
+    return jnp.where(stats.excess == -1, 0, log_excess(stats) - mean_gap)

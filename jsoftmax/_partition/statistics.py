@@ -1,0 +1,122 @@
+"""The log-partition function as the operators use it: every entry closed under differentiation.
+
+`statistics` reads the row once; all else follows elementwise from the logits and that pair. The pair carries no
+derivative. Each entry built on it has the *total* derivative as its rule, in terms of closed entries again, so values
+are right to any order, also where the formula counts ties or takes a limit:
+
+    ṫ_j     =  β ẋ_j + (x_j − m) β̇           (0 where masked)                                      (4)
+    (log p_j)˙  =  ṫ_j − Σ_i p_i ṫ_i                                                               (5)
+    ṗ_j     =  p_j (log p_j)˙                                                                      (6)
+    Ḣ       =  −Σ_j t_j ṗ_j                                                                        (7)
+
+(5) to (7) do not change when a constant is added to every ṫ or t of a row. Hence m needs no derivative, and (5) takes
+the peak as its origin: where p is nearly one-hot, ṫ − Σ p ṫ cancels at the peak and −Σ_{j≠m} p_j (ṫ_j − ṫ_m) does not.
+
+Platforms: each primal below calls `reference`; a formula for one platform goes beside it, chosen at lowering.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from jsoftmax._core.dtypes import widen
+from jsoftmax._partition import reference
+from jsoftmax._partition.reference import Statistics, finite_part, gap, half_gap, live, log_excess
+
+__all__ = [
+    "Statistics",
+    "complements",
+    "deviation",
+    "entropy",
+    "finite_part",
+    "gap",
+    "half_gap",
+    "live",
+    "log_excess",
+    "log_weights",
+    "statistics",
+    "weights",
+]
+
+
+def statistics(x: Array, beta: Array, where: Array | None, axes: tuple[int, ...]) -> Statistics:
+    """(peak, excess) of each row: constants of every derivative, see above."""
+    return reference.statistics(lax.stop_gradient(x), lax.stop_gradient(beta), where, axes)
+
+
+def deviation(v: Array, p: Array, x: Array, where: Array | None, stats: Statistics, axes: tuple[int, ...]) -> Array:
+    """v − Σ p v over the live entries of each row, with the peak as origin."""
+    present = live(x, where)
+    top = reference.at_peak(x, where, stats.peak)
+    ties = jnp.sum(top, axes, keepdims=True, dtype=v.dtype)
+    origin = jnp.sum(jnp.where(top, v, 0), axes, keepdims=True) / jnp.maximum(ties, 1)
+    v = v - origin
+    return v - jnp.sum(jnp.where(present, p * v, 0), axes, keepdims=True)
+
+
+def _log_weight_tangent(primals, tangents, axes):
+    """(5). An entry −∞ has its own ṫ, though it has no weight: a label there still pulls."""
+    x, beta, where, stats = primals
+    t_dot = finite_part(beta) * widen(tangents[0])
+    t_dot += 2 * half_gap(x, where, stats.peak) * jnp.where(jnp.isinf(beta), 0, tangents[1])
+    if where is not None:
+        t_dot = jnp.where(where, t_dot, 0)
+    p = weights(x, beta, where, stats, axes)
+    centred = deviation(t_dot, p, x, where, stats, axes)
+    return centred if where is None else jnp.where(where, centred, 0)
+
+
+def _weight_tangent(primals, tangents, axes):
+    """(6)."""
+    x, beta, where, stats = primals
+    p = weights(x, beta, where, stats, axes)
+    return jnp.where(live(x, where), p * _log_weight_tangent(primals, tangents, axes), 0)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(4,))
+def weights(x: Array, beta: Array, where: Array | None, stats: Statistics, axes: tuple[int, ...]) -> Array:
+    """p: softmax(β x), float32 or wider; 0 where absent."""
+    return reference.weights(x, beta, where, stats)
+
+
+@weights.defjvp
+def _(axes, primals, tangents):
+    return weights(*primals, axes), _weight_tangent(primals, tangents, axes)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(4,))
+def complements(x: Array, beta: Array, where: Array | None, stats: Statistics, axes: tuple[int, ...]) -> Array:
+    """1 − p without cancellation."""
+    return reference.complements(x, beta, where, stats)
+
+
+@complements.defjvp
+def _(axes, primals, tangents):
+    return complements(*primals, axes), -_weight_tangent(primals, tangents, axes)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(4,))
+def log_weights(x: Array, beta: Array, where: Array | None, stats: Statistics, axes: tuple[int, ...]) -> Array:
+    """log p; −∞ where absent."""
+    return reference.log_weights(x, beta, where, stats)
+
+
+@log_weights.defjvp
+def _(axes, primals, tangents):
+    return log_weights(*primals, axes), _log_weight_tangent(primals, tangents, axes)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(4,))
+def entropy(x: Array, beta: Array, where: Array | None, stats: Statistics, axes: tuple[int, ...]) -> Array:
+    """H(p) of each row, in nats."""
+    return reference.entropy(x, beta, where, stats, axes)
+
+
+@entropy.defjvp
+def _(axes, primals, tangents):
+    x, beta, where, stats = primals
+    p_dot = _weight_tangent(primals, tangents, axes)
+    t = 2 * finite_part(beta) * half_gap(x, where, stats.peak)
+    return entropy(*primals, axes), -jnp.sum(t * p_dot, axes, keepdims=True)
