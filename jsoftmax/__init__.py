@@ -1,4 +1,4 @@
-"""The softmax family for JAX: softmax with inverse temperature β, log-sum-exp and cross-entropy, exact and with hand-written VJPs."""
+"""The softmax family for JAX: exact in value and derivative, with inverse temperature β."""
 
 from jsoftmax._core.reduce import weighted_mean as weighted_mean
 from jsoftmax._core.rule import forward_mode as forward_mode

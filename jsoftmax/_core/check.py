@@ -14,14 +14,16 @@ from jax.typing import ArrayLike
 from jsoftmax._core import axes as ax
 from jsoftmax._core import dtypes
 
+Operand = Array | np.ndarray
+
 DEFAULT_BETA = float("1")  # known by identity, so that an explicit `beta=1.0` beside `temperature=` is noticed
 
 
-def array(name: str, argument: str, value: Any) -> Array | np.ndarray:
+def array(name: str, argument: str, value: Any) -> Operand:
     """`value` as something with a shape and a dtype; lists are refused as jax.numpy refuses them."""
-    if isinstance(value, Array | np.ndarray | np.generic):
+    if isinstance(value, Array | np.ndarray):
         return value
-    if isinstance(value, int | float | complex):  # bool is an int
+    if isinstance(value, np.generic | int | float | complex):  # bool is an int
         return np.asarray(value)
     if hasattr(value, "__jax_array__"):
         return jnp.asarray(value)
@@ -29,7 +31,7 @@ def array(name: str, argument: str, value: Any) -> Array | np.ndarray:
     raise TypeError(f"{name}: `{argument}` must be an array, got {kind}. Convert it with jnp.asarray first.")
 
 
-def real(name: str, argument: str, value: Any) -> Array | np.ndarray:
+def real(name: str, argument: str, value: Any) -> Operand:
     """A real array: floating, or integer to be promoted."""
     value = array(name, argument, value)
     if not (jnp.issubdtype(value.dtype, jnp.floating) or jnp.issubdtype(value.dtype, jnp.integer)):
@@ -45,7 +47,9 @@ def axes(name: str, axis: Any, ndim: int) -> tuple[int, ...]:
         given = tuple(op.index(i) for i in axis) if isinstance(axis, tuple | list) else (op.index(axis),)
     except TypeError:
         kind = type(axis).__name__
-        raise TypeError(f"{name}: `axis` must be an int, a tuple of ints or None, known at trace time, got {kind}.") from None
+        raise TypeError(
+            f"{name}: `axis` must be an int, a tuple of ints or None, known at trace time, got {kind}."
+        ) from None
     for i in given:
         if not -ndim <= i < ndim:
             raise ValueError(f"{name}: `axis` must be in [{-ndim}, {ndim}) for an array of rank {ndim}, got {i}.")
@@ -62,7 +66,7 @@ def broadcasts(name: str, argument: str, shape: tuple[int, ...], to: tuple[int, 
         raise ValueError(f"{name}: `{argument}` must broadcast to {what} {to}, got shape {shape}.{fix}")
 
 
-def mask(name: str, where: Any, shape: tuple[int, ...]) -> Array | np.ndarray | None:
+def mask(name: str, where: Any, shape: tuple[int, ...]) -> Operand | None:
     if where is None:
         return None
     where = array(name, "where", where)
@@ -72,7 +76,7 @@ def mask(name: str, where: Any, shape: tuple[int, ...]) -> Array | np.ndarray | 
     return where
 
 
-def class_mask(name: str, where: Any, shape: tuple[int, ...], axes: tuple[int, ...]) -> Array | np.ndarray | None:
+def class_mask(name: str, where: Any, shape: tuple[int, ...], axes: tuple[int, ...]) -> Operand | None:
     """`where` of a loss, which masks classes; a mask of rows is refused, also where it would broadcast by accident."""
     rows = ax.row_shape(shape, axes)
     if where is not None and 0 < np.ndim(where) < len(shape) and np.shape(where) == rows:
@@ -110,12 +114,12 @@ def beta(
     return value, kind
 
 
-def logits(name: str, argument: str, x: Any, axis: Any) -> tuple[Array | np.ndarray, tuple[int, ...]]:
+def logits(name: str, argument: str, x: Any, axis: Any) -> tuple[Operand, tuple[int, ...]]:
     x = real(name, argument, x)
     return x, axes(name, axis, len(x.shape))
 
 
-def multiplicity(name: str, b: Any, shape: tuple[int, ...]) -> Array | np.ndarray | None:
+def multiplicity(name: str, b: Any, shape: tuple[int, ...]) -> Operand | None:
     if b is None:
         return None
     b = real(name, "b", b)
@@ -123,7 +127,7 @@ def multiplicity(name: str, b: Any, shape: tuple[int, ...]) -> Array | np.ndarra
     return b
 
 
-def integer_labels(name: str, labels: Any, rows: tuple[int, ...]) -> Array | np.ndarray:
+def integer_labels(name: str, labels: Any, rows: tuple[int, ...]) -> Operand:
     labels = array(name, "labels", labels)
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise TypeError(f"{name}: `labels` must be integers, got dtype {labels.dtype}.")
@@ -134,19 +138,21 @@ def integer_labels(name: str, labels: Any, rows: tuple[int, ...]) -> Array | np.
     return labels
 
 
-def distribution(name: str, labels: Any, shape: tuple[int, ...]) -> Array | np.ndarray:
+def distribution(name: str, labels: Any, shape: tuple[int, ...]) -> Operand:
     labels = array(name, "labels", labels)
     if not jnp.issubdtype(labels.dtype, jnp.floating):
         fix = ""
         if jnp.issubdtype(labels.dtype, jnp.integer):
             fix = " For class indices use softmax_cross_entropy_with_integer_labels."
-        raise TypeError(f"{name}: `labels` must be a floating distribution over classes, got dtype {labels.dtype}.{fix}")
+        raise TypeError(
+            f"{name}: `labels` must be a floating distribution over classes, got dtype {labels.dtype}.{fix}"
+        )
     if labels.shape != shape:
         raise ValueError(f"{name}: `labels` must have the shape of the logits {shape}, got {labels.shape}.")
     return labels
 
 
-def ignore_label(name: str, ignore: Any) -> Array | np.ndarray | None:
+def ignore_label(name: str, ignore: Any) -> Operand | None:
     if ignore is None:
         return None
     ignore = array(name, "ignore_label", ignore)

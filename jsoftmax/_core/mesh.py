@@ -14,9 +14,9 @@ def align(*operands):
     return tuple(x if x is None else _cast(x, axes - _varying(x)) for x in operands)
 
 
-def _varying(x) -> frozenset:
+def _varying(x) -> frozenset[str]:
     return frozenset(jax.typeof(x).manual_axis_type.varying)
 
 
-def _cast(x, missing: frozenset):
+def _cast(x, missing: frozenset[str]):
     return lax.pcast(x, tuple(sorted(missing)), to="varying") if missing else x

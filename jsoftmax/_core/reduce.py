@@ -27,8 +27,8 @@ def weighted_mean(losses: ArrayLike, weights: ArrayLike | None = None) -> tuple[
     Raises:
       TypeError: `losses` is not real or `weights` is complex; lists. ValueError: `weights` does not broadcast.
 
-    Derivatives: plain JAX, both modes, any order, in `losses` and `weights`: ∂mean/∂l = w / Σ w, ∂mean/∂w = (l − mean) / Σ w,
-    0 where the mean is 0 for want of valid losses.
+    Derivatives: plain JAX, both modes, any order, in `losses` and `weights`: ∂mean/∂l = w / Σ w and
+    ∂mean/∂w = (l − mean) / Σ w; 0 where there is no valid loss.
 
     Examples:
       >>> import jax.numpy as jnp, jsoftmax

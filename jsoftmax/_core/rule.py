@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 
@@ -30,7 +31,9 @@ def forward_mode():
     return _forward_mode(True)
 
 
-def with_vjp(primal: Callable, fwd: Callable, bwd: Callable, static: tuple[int, ...]) -> Callable:
+def with_vjp(
+    primal: Callable[..., Any], fwd: Callable[..., Any], bwd: Callable[..., Any], static: tuple[int, ...]
+) -> Callable[..., Any]:
     """`primal` with the reverse rule (fwd, bwd); the arguments at the positions `static` are hashable constants."""
     ruled = jax.custom_vjp(primal, nondiff_argnums=static)
     ruled.defvjp(fwd, bwd)

@@ -19,7 +19,7 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from jsoftmax._core import axes as ax
-from jsoftmax._core import check, dtypes
+from jsoftmax._core import check
 from jsoftmax._core.labels import as_int32
 from jsoftmax._core.operands import prepare
 from jsoftmax._core.rule import with_vjp
@@ -57,13 +57,13 @@ def softmax_cross_entropy(
 
     Raises:
       TypeError: `logits` is boolean, complex or a list; `labels` is not floating; `where` is not boolean.
-      ValueError: `labels` of another shape than `logits`; `axis` out of range or repeated; shapes that do not broadcast;
-        a `where` of one entry a row; two of beta, temperature, base.
+      ValueError: `labels` of another shape than `logits`; `axis` out of range or repeated; shapes that do not
+        broadcast; a `where` of one entry a row; two of beta, temperature, base.
 
-    Derivatives: reverse mode in `logits`, `labels` and `beta`, `temperature` or `base`, to any order; forward mode inside
-    `forward_mode()`. In a label it is −log p_j, and 0 at an absent class. A −inf logit with mass y_j has gradient −β y_j;
-    where masked, 0. At β = ±inf all but the labels' are 0. A row whose cotangent is 0 has gradient 0, also when it is
-    NaN. Saves `logits`, `labels`, β, `where` and two numbers a row.
+    Derivatives: reverse mode in `logits`, `labels` and `beta`, `temperature` or `base`, to any order; forward mode
+    inside `forward_mode()`. In a label it is −log p_j, and 0 where p_j = 0. A −inf logit with mass y_j has gradient
+    −β y_j; where masked, 0. At β = ±inf all but the labels' are 0. A row whose cotangent is 0 has gradient 0, also when
+    it is NaN. Saves `logits`, `labels`, β, `where` and two numbers a row.
 
     References: Bridle (1990); Blanchard, Higham & Higham (2021), doi:10.1093/imanum/draa038.
 
@@ -107,8 +107,8 @@ def softmax_cross_entropy_with_integer_labels(
       ignore_label: integer, may be traced. A row with this label has loss 0 and gradient 0, whatever it holds.
 
     Returns:
-      one loss a row: shape of `labels`, float32 or wider. A label outside [0, V) that is not `ignore_label` gives NaN, a
-      label on an absent class +inf. A live +inf or NaN makes its row NaN.
+      one loss a row: shape of `labels`, float32 or wider. A label outside [0, V) that is not `ignore_label` gives NaN,
+      a label on an absent class +inf. A live +inf or NaN makes its row NaN.
 
     Raises:
       TypeError: `logits` is boolean, complex or a list; `labels` or `ignore_label` is not integer; `where` not boolean.
@@ -126,7 +126,7 @@ def softmax_cross_entropy_with_integer_labels(
       >>> import jax.numpy as jnp, jsoftmax
       >>> logits = jnp.array([[0.0, -20.0], [1.0, 2.0], [3.0, 4.0]])
       >>> jsoftmax.softmax_cross_entropy_with_integer_labels(logits, jnp.array([0, 0, -100]), ignore_label=-100)
-      Array([2.0611537e-09, 1.3132616e+00, 0.0000000e+00], dtype=float32)
+      Array([2.0611537e-09, 1.3132617e+00, 0.0000000e+00], dtype=float32)
     """
     name = "softmax_cross_entropy_with_integer_labels"
     logits, axes = check.logits(name, "logits", logits, axis)
@@ -151,9 +151,26 @@ def _index_loss(x, labels, where, beta, ignore_label, axes, kind):
     return ax.drop(_ruled_index_loss(x, labels, ignored, where, beta, axes), axes)
 
 
-def _unused(g, stats):
+def _poison(y, bad):
+    return jnp.where(bad, jnp.nan, y)
+
+
+def _unused(g, bad):
     """Rows that nothing depends on though they are NaN: their gradient is 0 and not 0 · NaN."""
-    return (g == 0) & jnp.isnan(stats.excess)
+    return (g == 0) & bad
+
+
+def _pull_of_absent(y, g, unused, x, beta, where, stats, axes):
+    """What (5) counts for the mass on absent classes, whose loss is infinite whatever β is."""
+    absent = jnp.sum(jnp.where(live(x, where), 0, y), axes, keepdims=True)
+    p = jnp.where(unused, 0, weights(x, beta, where, stats, axes))
+    return pullback.through_gap(g * absent * p, live(x, where), x, beta, where, stats, axes)[1]
+
+
+def _reach(labelled, x, where, stats):
+    """Where a gradient may arrive: at live classes, and at a −∞ logit that a label points to, which is not masked."""
+    pulled = labelled & ~jnp.isnan(stats.excess)
+    return live(x, where) | (pulled if where is None else pulled & where)
 
 
 # distribution ------------------------------------------------------------------------------------------------------
@@ -180,16 +197,16 @@ def _distribution_fwd(x, labels, where, beta, axes):
     stats = statistics(x, beta, where, axes)
     y = labels.astype(stats.peak.dtype)
     loss = -jnp.sum(_times_log(y, log_weights(x, beta, where, stats, axes)), axes, keepdims=True)  # (2)
-    return loss, (x, labels, where, beta, stats)
+    return _poison(loss, jnp.isnan(stats.excess)), (x, labels, where, beta, stats)
 
 
 def _distribution_bwd(axes, residuals, g):
     x, labels, where, beta, stats = residuals
-    y, unused = labels.astype(stats.peak.dtype), _unused(g, stats)
-    y = y if where is None else jnp.where(where, y, 0)
+    y, unused = labels.astype(stats.peak.dtype), _unused(g, jnp.isnan(stats.excess))
     t_bar = -jnp.where(unused, 0, pullback.through_log_weights(y, x, beta, where, stats, axes))  # (3)
-    reach = live(x, where) | (y != 0)
+    reach = _reach(y != 0, x, where, stats)
     x_bar, beta_bar = pullback.through_gap(g * t_bar, reach, x, beta, where, stats, axes)  # (5)
+    beta_bar -= _pull_of_absent(y, g, unused, x, beta, where, stats, axes)
     log_p = jnp.where(live(x, where) & ~unused, log_weights(x, beta, where, stats, axes), 0)
     labels_bar = -g * jnp.where(log_p == -jnp.inf, 0, log_p)  # (4)
     return x_bar, labels_bar.astype(labels.dtype), None, ax.sum_to(beta_bar, beta.shape)
@@ -219,7 +236,7 @@ def _index_fwd(x, labels, ignored, where, beta, axes):
     stats = Statistics(*(jnp.where(ignored, 0, s) for s in stats))
     log_p = log_weights(x, beta, where, stats, axes)
     loss = -jnp.sum(jnp.where(_at_label(x, labels, axes), log_p, 0), axes, keepdims=True)  # (1)
-    loss = jnp.where(_is_class(x, labels, axes), loss, jnp.nan)
+    loss = _poison(loss, jnp.isnan(stats.excess) | ~_is_class(x, labels, axes))
     return jnp.where(ignored, 0, loss), (x, labels, ignored, where, beta, stats)
 
 
@@ -228,10 +245,12 @@ def _index_bwd(axes, residuals, g):
     p, rest = weights(x, beta, where, stats, axes), complements(x, beta, where, stats, axes)
     at_label = _at_label(x, labels, axes)
     t_bar = jnp.where(at_label, -rest, p)  # (3)
-    t_bar = jnp.where(_is_class(x, labels, axes), t_bar, jnp.nan)
-    t_bar = jnp.where(ignored | (_unused(g, stats) | ((g == 0) & ~_is_class(x, labels, axes))), 0, t_bar)
-    reach = live(x, where) | (at_label if where is None else at_label & where)
+    bad = jnp.isnan(stats.excess) | ~_is_class(x, labels, axes)
+    t_bar = jnp.where(ignored | _unused(g, bad), 0, _poison(t_bar, bad))
+    reach = _reach(at_label, x, where, stats)
     x_bar, beta_bar = pullback.through_gap(g * t_bar, reach & ~ignored, x, beta, where, stats, axes)  # (5)
+    moving = jnp.any(at_label & live(x, where), axes, keepdims=True) | bad
+    beta_bar = jnp.where(moving, beta_bar, 0)
     return x_bar, None, None, None, ax.sum_to(beta_bar, beta.shape)
 
 

@@ -81,7 +81,7 @@ def logsumexp(
 
     Derivatives: reverse mode in `x`, `b` and `beta`, `temperature` or `base`, to any order; forward mode inside
     `forward_mode()`. In x it is the softmax, at β = ±inf the even share among ties; an empty row has gradient 0.
-    ∂/∂β = −H/β² saturates at the largest finite number. Saves `x`, `b`, β, `where` and two numbers a row (three with `b`).
+    ∂/∂β = −H/β² saturates at the largest finite number. Saves `x`, `b`, β, `where` and two numbers a row.
 
     References: Blanchard, Higham & Higham (2021), doi:10.1093/imanum/draa038.
 
@@ -163,9 +163,17 @@ def _logmeanexp(x, where, beta, axes, kind, keepdims):
 # log-sum-exp -------------------------------------------------------------------------------------------------------
 
 
-def _away_from_zero(beta):
-    """β, and at 0 the smallest normal number in its place, so that a quotient saturates instead of being 0/0."""
-    return jnp.where(beta == 0, jnp.finfo(beta.dtype).tiny, beta)
+def _inverse(beta):
+    """1/β, and at 0 the largest power of two in its place, so that a quotient saturates instead of being 0/0.
+
+    Quotients by powers of β multiply by it: XLA turns a/β/β into a/(β β), and β β underflows.
+    """
+    return 1 / jnp.where(beta == 0, jnp.finfo(beta.dtype).tiny, beta)
+
+
+def _of_nothing(beta):
+    """β⁻¹ log 0."""
+    return jnp.where(jnp.isnan(beta), beta, jnp.where(beta < 0, jnp.inf, -jnp.inf))
 
 
 def _saturate(y):
@@ -175,8 +183,8 @@ def _saturate(y):
 @functools.partial(jax.custom_jvp, nondiff_argnums=(4,))
 def _slope(x, beta, where, stats, axes):
     """(2), with (3) and (4) as its derivative."""
-    beta = _away_from_zero(beta)
-    return _saturate(-entropy(x, beta, where, stats, axes) / beta / beta)
+    inverse = _inverse(beta)
+    return _saturate(-entropy(x, beta, where, stats, axes) * inverse * inverse)
 
 
 @_slope.defjvp
@@ -187,8 +195,8 @@ def _(axes, primals, tangents):
     x_dot = jnp.where(live(x, where), dtypes.widen(tangents[0]), 0)
     along_x = jnp.sum(p * spread * x_dot, axes, keepdims=True)  # (3)
     variance = jnp.sum(p * spread * spread, axes, keepdims=True)
-    steep = _away_from_zero(beta)
-    curvature = variance / steep + 2 * entropy(x, beta, where, stats, axes) / steep / steep / steep  # (4)
+    inverse = _inverse(beta)
+    curvature = variance * inverse + 2 * entropy(x, beta, where, stats, axes) * inverse * inverse * inverse  # (4)
     beta_dot = jnp.where(jnp.isinf(beta), 0, tangents[1])
     along_x = jnp.where(jnp.isinf(beta), 0, along_x)
     return _slope(*primals, axes), along_x + _saturate(curvature) * beta_dot
@@ -200,9 +208,8 @@ def _lse(x, beta, where, stats, axes):
     y = stats.peak + excess / jnp.where(beta == 0, 1, beta)
     flat = jnp.where(stats.excess == 0, stats.peak, jnp.where(stats.excess > 0, jnp.inf, excess))
     y = jnp.where(beta == 0, flat, y)
-    empty = jnp.where(beta < 0, jnp.inf, -jnp.inf)
-    y = jnp.where(stats.excess == -1, empty, y)
-    return jnp.where(stats.peak == jnp.inf, jnp.inf, y)
+    y = jnp.where(stats.excess == -1, _of_nothing(beta), y)
+    return jnp.where((stats.peak == jnp.inf) & ~jnp.isnan(beta), jnp.inf, y)
 
 
 @_lse.defjvp
@@ -241,14 +248,14 @@ def _signed_statistics(x, beta, where, b, axes):
     """Peak and L = log Σ b exp(t), from the logits t + log|b| at β = 1, each sign apart."""
     x, beta, b = lax.stop_gradient((x, beta, b))
     b = jnp.where(live(x, where), b, 0)
-    peak = statistics(x, beta, b != 0, axes).peak
+    peak, excess = statistics(x, beta, b != 0, axes)
     z = gap(x, beta, where, peak) + jnp.log(jnp.abs(b))
     one = jnp.ones_like(beta)
     # ~(b >= 0) and not b < 0: a NaN must stay in
     plus, minus = statistics(z, one, b > 0, axes), statistics(z, one, ~(b >= 0), axes)
     log_plus, log_minus = plus.peak + log_excess(plus), minus.peak + log_excess(minus)
     ratio = jnp.where(minus.excess == -1, 0, jnp.exp(log_minus - log_plus))
-    return peak, log_plus + jnp.log1p(-ratio)
+    return peak, jnp.where(jnp.isnan(excess), excess, log_plus + jnp.log1p(-ratio))
 
 
 def _ratios(x, beta, where, b, peak, log_z, axes):
@@ -267,7 +274,7 @@ def _log_z(x, beta, where, b, peak, log_z, axes):
 def _(axes, primals, tangents):
     x, beta, where, b, peak, log_z = primals
     x_dot, beta_dot, _, b_dot, _, _ = tangents
-    r, w = _ratios(*primals, axes)
+    r, w = _ratios(x, beta, where, b, peak, log_z, axes)
     t_dot = finite_part(beta) * dtypes.widen(x_dot)
     t_dot += 2 * half_gap(x, where, peak) * jnp.where(jnp.isinf(beta), 0, beta_dot)
     moved = jnp.where(live(x, where), w * t_dot + r * b_dot, 0)
@@ -275,13 +282,19 @@ def _(axes, primals, tangents):
 
 
 def _signed_slopes(x, beta, where, b, peak, log_z, axes):
-    """∂/∂x, ∂/∂b and ∂/∂β of (5)."""
+    """∂/∂x, ∂/∂b and ∂/∂β of (5); at β = 0 the last two are infinite and saturate, unless Σ b = 1."""
     r, w = _ratios(x, beta, where, b, peak, log_z, axes)
-    steep = _away_from_zero(beta)
-    mean_gap = 2 * jnp.sum(w * half_gap(x, where, peak), axes, keepdims=True)
+    moving = jnp.where(jnp.isinf(beta), 0, 1)  # a factor and not a choice: a NaN row stays NaN at β = ±∞
+    flat = beta == 0
+    inverse = 1 / jnp.where(flat, 1, beta)
+    along_b = jnp.where(flat, jnp.where(r > 0, jnp.inf, r), r * inverse)
+    rise = 2 * half_gap(x, where, peak)
+    mean = jnp.sum(w * rise, axes, keepdims=True)
+    half_variance = jnp.sum(w * (rise - mean) ** 2, axes, keepdims=True) / 2
     excess = jnp.where(log_z == -jnp.inf, 0, _log_z(x, beta, where, b, peak, log_z, axes))
-    along_beta = _saturate((mean_gap - excess / steep) / steep)
-    return w, jnp.where(jnp.isinf(beta), 0, _saturate(r / steep)), jnp.where(jnp.isinf(beta), 0, along_beta)
+    at_zero = jnp.where(excess == 0, half_variance, lax.stop_gradient(-excess * jnp.inf))
+    along_beta = jnp.where(flat, at_zero, (mean - excess * inverse) * inverse)
+    return w, _saturate(along_b) * moving, _saturate(along_beta) * moving
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(6,))
@@ -289,16 +302,16 @@ def _signed_lse(x, beta, where, b, peak, log_z, axes):
     mean = peak + 2 * jnp.sum(jnp.where(b == 0, 0, b * half_gap(x, where, peak)), axes, keepdims=True)
     flat = jnp.where(log_z == 0, mean, log_z * jnp.inf)
     y = jnp.where(beta == 0, flat, peak + log_z / jnp.where(beta == 0, 1, beta))
-    y = jnp.where(log_z == -jnp.inf, jnp.where(beta < 0, jnp.inf, -jnp.inf), y)
+    y = jnp.where(log_z == -jnp.inf, _of_nothing(beta), y)
     least = jnp.min(jnp.broadcast_to(b, x.shape), axes, keepdims=True, initial=jnp.inf, where=x == jnp.inf)
-    return jnp.where((peak == jnp.inf) & (least > 0), jnp.inf, y)
+    return jnp.where((peak == jnp.inf) & (least > 0) & ~jnp.isnan(beta), jnp.inf, y)
 
 
 @_signed_lse.defjvp
 def _(axes, primals, tangents):
     x, beta, where, b, peak, log_z = primals
     x_dot, beta_dot, _, b_dot, _, _ = tangents
-    along_x, along_b, along_beta = _signed_slopes(*primals, axes)
+    along_x, along_b, along_beta = _signed_slopes(x, beta, where, b, peak, log_z, axes)
     moved = jnp.where(live(x, where), along_x * dtypes.widen(x_dot) + along_b * b_dot, 0)
     return _signed_lse(*primals, axes), jnp.sum(moved, axes, keepdims=True) + along_beta * beta_dot
 
@@ -337,8 +350,8 @@ def _lme(x, beta, where, stats, axes):
     log_mean = jnp.where(mean_rise > -0.5, jnp.log1p(mean_rise), log_excess(stats) - jnp.log(count))
     mean = 2 * (jnp.sum(half_gap(x, where, stats.peak), axes, keepdims=True) / count)
     y = stats.peak + jnp.where(beta == 0, mean, log_mean / jnp.where(beta == 0, 1, beta))
-    y = jnp.where(stats.excess == -1, jnp.where(beta < 0, jnp.inf, -jnp.inf), y)
-    return jnp.where(stats.peak == jnp.inf, jnp.inf, y)
+    y = jnp.where(stats.excess == -1, _of_nothing(beta), y)
+    return jnp.where((stats.peak == jnp.inf) & ~jnp.isnan(beta), jnp.inf, y)
 
 
 @_lme.defjvp
@@ -355,15 +368,16 @@ def _mean_slope(x, beta, where, stats, axes):
     count = jnp.maximum(jnp.sum(present, axes, keepdims=True, dtype=stats.peak.dtype), 1)
     level = jnp.where(stats.excess == -1, 0, _lme(x, beta, where, stats, axes))
     u = jnp.where(present, dtypes.widen(x) - level, 0)
+    moving = jnp.where(jnp.isinf(beta), 0, 1)
     beta = finite_part(beta)
     tau = beta * u
     small = jnp.abs(tau) < 0.5
     near, far = jnp.where(small, tau, 0), jnp.where(small, 1, tau)
     # Σ_{k≥2} (k−1)/k! τ^{k−2}: 15 terms reach 1e-17 at τ = 1/2
     series = jnp.polyval(jnp.asarray([(k - 1) / math.factorial(k) for k in range(16, 1, -1)], u.dtype), near)
-    steep = jnp.where(beta == 0, 1, beta)
-    terms = jnp.where(small, series * u * u, (far * jnp.exp(far) - jnp.expm1(far)) / steep / steep)
-    return jnp.sum(jnp.where(present, terms, 0), axes, keepdims=True) / count
+    inverse = _inverse(beta)
+    terms = jnp.where(small, series * u * u, (far * jnp.exp(far) - jnp.expm1(far)) * inverse * inverse)
+    return moving * jnp.sum(jnp.where(present, terms, 0), axes, keepdims=True) / count
 
 
 def _lme_primal(x, where, beta, axes):
@@ -379,8 +393,7 @@ def _lme_bwd(axes, residuals, g):
     x, where, beta, stats = residuals
     g = dtypes.widen(g)
     x_bar = jnp.where(live(x, where), g * weights(x, beta, where, stats, axes), 0).astype(x.dtype)
-    beta_bar = jnp.where(jnp.isinf(beta), 0, g * _mean_slope(x, beta, where, stats, axes))
-    return x_bar, None, ax.sum_to(beta_bar, beta.shape)
+    return x_bar, None, ax.sum_to(g * _mean_slope(x, beta, where, stats, axes), beta.shape)
 
 
 _ruled_lme = with_vjp(_lme_primal, _lme_fwd, _lme_bwd, static=(3,))

@@ -124,13 +124,13 @@ def softmax_jacobian(x: ArrayLike, axis: Axis = -1, *, beta: ArrayLike = check.D
       beta: inverse temperature; broadcasts to the shape of `x` without the class axes.
 
     Returns:
-      shape: `x` without the class axes, then the class axes twice (in the order of `axis`); dtype of `x`. Absent classes
-      have zero rows and columns. At β = ±inf the Jacobian is 0.
+      shape: `x` without the class axes, then the class axes twice (in the order of `axis`); dtype of `x`. Absent
+      classes have zero rows and columns. At β = ±inf the Jacobian is 0.
 
     Raises: as `softmax`.
 
-    Derivatives: reverse mode in `x` and `beta`, to any order; forward mode inside `forward_mode()`. Saves `x`, β and two
-    numbers a row.
+    Derivatives: reverse mode in `x` and `beta`, to any order; forward mode inside `forward_mode()`. Saves `x`, β and
+    two numbers a row.
 
     References: Bridle (1990); Martins & Astudillo (2016), arXiv:1602.02068, section 2.
 
@@ -223,7 +223,8 @@ def _jacobian_fwd(x, beta, axes):
     p = weights(x, beta, None, stats, axes)
     diagonal = p * complements(x, beta, None, stats, axes)
     y = jnp.where(_same(x, axes), _row(diagonal, axes), -_row(p, axes) * _column(p, axes))  # (3)
-    y = _row(finite_part(beta), axes) * y
+    present = live(x, None)
+    y = jnp.where(_row(present, axes) & _column(present, axes), _row(finite_part(beta), axes) * y, 0)
     return y.astype(x.dtype), (x, beta, stats)
 
 
@@ -239,7 +240,7 @@ def _jacobian_bwd(axes, residuals, g):
     x_bar, beta_bar = pullback.through_gap(t_bar, live(x, None), x, beta, None, stats, axes)
     minor = jnp.sum(jnp.where(_same(x, axes), 0, g * _row(p, axes) * _column(p, axes)), rows + columns)
     major = jnp.sum(diagonal * p * complements(x, beta, None, stats, axes), axes, keepdims=True)
-    beta_bar += jnp.where(jnp.isinf(beta), 0, major - lax.expand_dims(minor, axes))
+    beta_bar += jnp.where(jnp.isinf(beta), 0, 1) * (major - lax.expand_dims(minor, axes))
     return x_bar, ax.sum_to(beta_bar, beta.shape)
 
 

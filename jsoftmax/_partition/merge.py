@@ -16,7 +16,7 @@ from jsoftmax._partition.reference import Statistics
 def merge(a: Statistics, b: Statistics, beta: Array) -> Statistics:
     """Statistics of the union of two disjoint sets of classes under one β.
 
-    To add up a pair of sets with both peaks equal, s_a + s_b + 1, keeps what (1 + s_a) + (1 + s_b) − 1 would round away.
+    Of equal peaks, s' = s_a + (1 + s_b): 1 is added once and never subtracted, so a small s_a is not rounded away.
     """
     a_empty, b_empty = a.excess == -1, b.excess == -1
     a_leads = jnp.where(beta < 0, a.peak <= b.peak, a.peak >= b.peak)

@@ -23,7 +23,7 @@ def through_weights(g: Array, x: Array, beta: Array, where: Array | None, stats:
 
 
 def through_log_weights(g: Array, x: Array, beta: Array, where: Array | None, stats: Statistics, axes: tuple[int, ...]):
-    """t_bar of (9); `g` must be 0 where the caller wants no pull."""
+    """t_bar of (9), for `g` on any class, absent ones included."""
     top = at_peak(x, where, stats.peak)
     on_top = jnp.sum(jnp.where(top, g, 0), axes, keepdims=True)
     below = jnp.sum(jnp.where(top, 0, g), axes, keepdims=True)
@@ -39,5 +39,5 @@ def through_gap(
     """(x_bar, β_bar) of (10): x_bar in the dtype of x and 0 outside `reach`; one β a row."""
     x_bar = jnp.where(reach, finite_part(beta) * t_bar, 0).astype(x.dtype)
     pulled = jnp.where(live(x, where), half_gap(x, where, stats.peak) * t_bar, 0)
-    beta_bar = jnp.where(jnp.isinf(beta), 0, 2 * jnp.sum(pulled, axes, keepdims=True))
-    return x_bar, beta_bar
+    # a factor and not a choice: a row that is NaN stays so at β = ±∞
+    return x_bar, jnp.where(jnp.isinf(beta), 0, 2) * jnp.sum(pulled, axes, keepdims=True)

@@ -6,7 +6,8 @@
     s    =  Σ_{x_j ≠ m} exp(t_j) + (#{x_j = m} − 1)      excess: Z e^{−βm} − 1, without cancellation      (2)
     p_j  =  exp(t_j) / (1 + s)                           log p_j = t_j − log1p(s)                         (3)
 
-No live entry: m = 0, s = −1, so that log Z = β m + log1p(s) = −∞ and residuals stay finite. A live +∞ or NaN: s is NaN.
+No live entry: m = 0, s = −1, so that log Z = β m + log1p(s) = −∞ and residuals stay finite. A live +∞ or NaN, or β NaN:
+s is NaN, and with it all that is live.
 """
 
 from typing import NamedTuple
@@ -61,7 +62,8 @@ def statistics(x: Array, beta: Array, where: Array | None, axes: tuple[int, ...]
     below = jnp.sum(jnp.where(top, 0, jnp.exp(gap(x, beta, where, peak))), axes, keepdims=True)
     ties = jnp.sum(top, axes, keepdims=True, dtype=below.dtype)
     excess = below + (ties - 1)
-    return Statistics(peak, jnp.where(highest == jnp.inf, jnp.nan, excess))
+    poisoned = (highest == jnp.inf) | (jnp.isnan(beta) & (highest != -jnp.inf))
+    return Statistics(peak, jnp.where(poisoned, jnp.nan, excess))
 
 
 def weights(x: Array, beta: Array, where: Array | None, stats: Statistics) -> Array:

@@ -57,15 +57,15 @@ def deviation(v: Array, p: Array, x: Array, where: Array | None, stats: Statisti
 
 
 def _log_weight_tangent(primals, tangents, axes):
-    """(5). An entry −∞ has its own ṫ, though it has no weight: a label there still pulls."""
+    """(5). An absent entry follows the others, and if it is a −∞ that is not masked also its own ẋ: there a label may
+    point, whose loss is infinite with the gradient of its limit. What β moves is the live part."""
     x, beta, where, stats = primals
-    t_dot = finite_part(beta) * widen(tangents[0])
-    t_dot += 2 * half_gap(x, where, stats.peak) * jnp.where(jnp.isinf(beta), 0, tangents[1])
-    if where is not None:
-        t_dot = jnp.where(where, t_dot, 0)
-    p = weights(x, beta, where, stats, axes)
-    centred = deviation(t_dot, p, x, where, stats, axes)
-    return centred if where is None else jnp.where(where, centred, 0)
+    present, p = live(x, where), weights(x, beta, where, stats, axes)
+    by_x = finite_part(beta) * widen(tangents[0])
+    by_x = by_x if where is None else jnp.where(where, by_x, 0)
+    by_beta = 2 * half_gap(x, where, stats.peak) * jnp.where(jnp.isinf(beta), 0, tangents[1])
+    by_beta = jnp.where(present, deviation(by_beta, p, x, where, stats, axes), 0)
+    return deviation(by_x, p, x, where, stats, axes) + by_beta
 
 
 def _weight_tangent(primals, tangents, axes):

@@ -1,0 +1,126 @@
+# `make demo` and `make test` work from nothing: each sets up .venv first. `make help` lists the rest.
+#   PYTHON=…          interpreter that .venv is made with (3.11 or newer); found when not given
+#   NEWEST_PYTHON=…   interpreter that .venv-newest is made with (3.12 or newer); found when not given
+#   ARGS=…            passed on, e.g. make test ARGS="-k softmax"
+
+PYTHON ?=
+NEWEST_PYTHON ?=
+ARGS ?=
+
+RUN := .venv/bin/python
+FAST := -m "not slow"
+# experiments with a target of their own are left out of `make experiments`
+EXPERIMENTS = $(filter-out bench accuracy,$(basename $(notdir $(shell grep -l __main__ experiments/*.py))))
+
+.DEFAULT_GOAL := help
+.PHONY: setup demo test test-all test-newest check format bench accuracy mutate experiments clean help
+
+# Every interpreter is run before it is believed: python3.12 on PATH can be a pyenv shim that only prints an error.
+define FUNCTIONS
+try() { # MINOR COMMAND…: the path of that Python if it is 3.MINOR or newer and can make an environment
+    minor=$$1; shift
+    "$$@" -c "import ensurepip, sys, venv; sys.version_info >= (3, $$minor) or sys.exit(1); print(sys.executable)" 2>/dev/null
+}
+newest() { # MINOR: the newest Python found, not older than 3.MINOR
+    for name in 3.14 3.13 3.12 3.11; do
+        try $$1 python$$name && return
+        for version in $$(pyenv versions --bare 2>/dev/null | grep -xE "$$name\.[0-9]+" | sort -rV); do
+            try $$1 env PYENV_VERSION=$$version python$$name && return
+        done
+    done
+    try $$1 python3
+}
+environment() { # FOLDER PYTHON PIP-ARGUMENTS…
+    folder=$$1 python=$$2; shift 2
+    $$folder/bin/python -m pip --version >/dev/null 2>&1 || "$$python" -m venv --clear $$folder
+    echo "Installing into $$folder ($$($$folder/bin/python -V)); a few minutes the first time."
+    $$folder/bin/python -m pip install -qq --disable-pip-version-check "$$@"
+    touch $$folder/.installed
+}
+lane() { # PYTHON PYTEST-ARGUMENTS…
+    $$1 -c 'import importlib.metadata as m, platform as p; print("-- Python", p.python_version(), "jax", m.version("jax"))'
+    "$$@"
+}
+loudly() {
+    echo "======================================================================"
+    printf '%s\n' "$$@"
+    echo "======================================================================"
+}
+set -eu
+endef
+export FUNCTIONS
+
+setup: .venv/.installed ## make .venv and install everything the other targets need
+
+.venv/.installed: pyproject.toml
+	@eval "$$FUNCTIONS"; \
+	if [ -n "$(PYTHON)" ]; then python=$$(try 11 $(PYTHON)) || python=; \
+	else python=$$(try 11 python3 || newest 11) || python=; fi; \
+	if [ -z "$$python" ]; then \
+	    loudly "jsoftmax needs Python 3.11 or newer with its venv module; $(if $(PYTHON),$(PYTHON) is not one.,none was found that runs.)" \
+	        "Install one, or name it: make PYTHON=/path/to/python3.12 setup" >&2; \
+	    exit 1; \
+	fi; \
+	environment .venv "$$python" -e '.[test,check]'
+
+# Without such an interpreter the stamp is not written, and the lane says that it is skipped.
+.venv-newest/.installed: pyproject.toml
+	@eval "$$FUNCTIONS"; \
+	if [ -n "$(NEWEST_PYTHON)" ]; then python=$$(try 12 $(NEWEST_PYTHON)) || python=; \
+	else python=$$(newest 12) || python=; fi; \
+	if [ -n "$$python" ]; then environment .venv-newest "$$python" --upgrade -e '.[test]' jax jaxlib; \
+	else rm -f $@; fi
+
+demo: setup ## softmax from uniform to argmax: the first experiment
+	@$(RUN) -m experiments.beta_sweep $(ARGS)
+
+test: setup ## the test suite without what is marked slow
+	@eval "$$FUNCTIONS"; lane $(RUN) -m pytest -q -n 2 $(FAST) $(ARGS)
+
+test-newest: .venv-newest/.installed ## the same with the newest JAX, on Python 3.12 or newer if there is one
+	@$(newest_lane) $(FAST) $(ARGS)
+
+test-all: setup .venv-newest/.installed ## every test, on the default Python and with the newest JAX
+	@eval "$$FUNCTIONS"; lane $(RUN) -m pytest -q -n 2 $(ARGS)
+	@$(newest_lane) $(ARGS)
+	@eval "$$FUNCTIONS"; jax=$$($(RUN) -c 'from importlib.metadata import version; print(version("jax"))'); \
+	grep -qF "\"jax>=$$jax\"" pyproject.toml || loudly "SKIPPED: the tests with the oldest supported JAX; .venv has jax $$jax." \
+	    "Python 3.11 gets the oldest: make clean, then make PYTHON=python3.11 test-all"
+
+# the last line of a recipe: pytest's arguments follow
+newest_lane = eval "$$FUNCTIONS"; \
+	if [ ! -e .venv-newest/.installed ]; then \
+	    loudly "SKIPPED: the tests with the newest JAX. They need Python 3.12 or newer, and none was found that runs." \
+	        "Install one, or name it: make NEWEST_PYTHON=/path/to/python3.12 test-newest"; \
+	    exit 0; \
+	fi; \
+	lane .venv-newest/bin/python -m pytest -q -n 2
+
+check: setup ## formatting, lint, types, layers
+	@$(RUN) -m ruff format --quiet --check . || { echo "Run: make format"; exit 1; }
+	@$(RUN) -m ruff check --quiet .
+	@$(RUN) -m mypy --no-error-summary
+	@$(RUN) -m pytest -q --noconftest tests/test_layers.py
+
+format: setup ## rewrite the sources as `make check` wants them
+	@$(RUN) -m ruff check --quiet --fix .
+	@$(RUN) -m ruff format --quiet .
+
+bench: setup ## measure time and memory against jax.nn and optax
+	@$(RUN) -m experiments.bench $(ARGS)
+
+accuracy: setup ## measure the errors and rewrite docs/accuracy.md
+	@$(RUN) -m experiments.accuracy $(ARGS)
+
+mutate: setup ## break the library in known ways and see the tests fail
+	@$(RUN) -m tests.mutate $(ARGS)
+
+experiments: setup ## every experiment, in full
+	@for name in $(EXPERIMENTS); do echo "-- $$name"; $(RUN) -m experiments.$$name $(ARGS) || exit 1; done
+
+clean: ## remove the environments, builds and caches
+	@rm -rf .venv .venv-newest build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile

@@ -1,0 +1,15 @@
+"""Strict JAX for every test: no implicit promotion of dtypes or ranks, eight CPU devices."""
+
+import jax
+import pytest
+
+jax.config.update("jax_platforms", "cpu")
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(params=["eager", "jit"])
+def compiled(request):
+    """How a function is called: as a user types it, or under an outer jit, where XLA sees the operator with its surroundings."""
+    return jax.jit if request.param == "jit" else lambda f: f
