@@ -232,7 +232,7 @@ def softmax_jacobian(x, axis=-1, *, beta=1.0, g=None):
 
 
 def _extreme(x, b, live, beta):
-    """Limit β → ±inf: the classes that carry the value, and their total; ends whose b cancel give way to the next."""
+    """The likeliest classes and the total of their b; logits whose b cancel give way to the next."""
     while live:
         end = (max if beta > 0 else min)(x[i] for i in live)
         top = [i for i in live if x[i] == end]
@@ -247,7 +247,7 @@ def _partition_row(x, where, beta, b, mean, largest):
     """β⁻¹ log Z, Z = Σ_j b_j exp(β x_j), and its derivatives in x, β and b. With `mean`, b = 1/number of live classes.
 
     ∂/∂x_i = w_i = b_i exp(β x_i) / Z,  ∂/∂β = β⁻² Σ_i w_i (β x_i − log Z),  ∂/∂b_i = exp(β x_i) / (β Z).
-    Derivatives in β and b that outgrow the dtype stay at its largest number. No live class, or Z = 0: derivatives 0.
+    Derivatives in β and b saturate at 2⁻³² of the dtype's largest number. No live class, or Z = 0: derivatives 0.
     """
     n = len(x)
     live = [i for i in range(n) if where[i] and x[i] != -INF and b[i] != 0]
@@ -262,18 +262,19 @@ def _partition_row(x, where, beta, b, mean, largest):
     if top:
         reached = (beta >= 0 or len(top) == len(live)) and all(b[i] > 0 for i in top)
         return INF if reached else NAN, *nan[1:]
+    top, total = _extreme(x, b, live, beta)
+    if total == 0:
+        return none
     if mp.isinf(beta):
-        top, total = _extreme(x, b, live, beta)
-        if total <= 0:
-            return none if total == 0 else nan
-        return x[top[0]], _spread(n, top, lambda i: b[i] / total), ZERO, [ZERO] * n
+        still = _spread(n, reach, lambda i: x[i] if mp.isnan(x[i]) else ZERO)
+        return nan if total < 0 else (x[top[0]], _spread(n, top, lambda i: b[i] / total), ZERO, still)
 
     def clip(v):
-        return max(-largest, min(largest, v))
+        return v if mp.isnan(v) else max(-largest, min(largest, v))
 
     b = _spread(n, live, lambda i: ONE / len(live)) if mean else b
-    total = ONE if mean else mp.fsum(b[i] for i in live)
     if beta == 0:
+        total = ONE if mean else mp.fsum(b[i] for i in live)
         if total <= 0:
             return none if total == 0 else nan
         w = _spread(n, live, lambda i: b[i] / total)
@@ -281,14 +282,15 @@ def _partition_row(x, where, beta, b, mean, largest):
         if total == 1:  # the mean, and half the variance
             value = mp.fdot((w[i], x[i]) for i in live)
             slope = mp.fdot((w[i], (x[i] - value) ** 2) for i in live) / 2
-        return value, w, clip(slope), _spread(n, reach, lambda i: largest)
-    peak, t, _ = _shifted(x, live, beta)
+        return value, w, clip(slope), _spread(n, reach, lambda i: x[i] if mp.isnan(x[i]) else largest)
+    peak = top[0]
+    t = {i: beta * (x[i] - x[peak]) for i in live}
     steepest = max((abs(v) for v in t.values() if v), default=ONE)
     with mp.extradps(max(0, -mp.mag(steepest))):  # near β = 0 the first order in t cancels from the slope in β
         if mean:
             excess = mp.fsum(mp.expm1(t[i]) for i in live) / len(live)
         else:
-            excess = mp.fsum(b[i] * mp.exp(t[i]) for i in live if i != peak) + (b[peak] - 1)
+            excess = mp.fsum(b[i] * mp.exp(t[i]) for i in live if t[i] < 0) + (total - 1)
         if excess <= -1:
             return none if excess == -1 else nan
         log_z = mp.log1p(excess)
@@ -302,7 +304,7 @@ def _partition(x, axis, beta, where, b, keepdims, g, mean):
     grid = _grid(np.shape(x), axis)
     shape = grid.kept if keepdims else grid.batch
     wide = np.asarray(x).dtype in (np.float64, object)
-    largest = mpf(float(np.finfo(np.float64 if wide else np.float32).max))
+    largest = mpf(float(np.finfo(np.float64 if wide else np.float32).max)) / 2**32
     rows = grid.rows(to_mpf(x)), grid.rows(True if where is None else where), _numbers(beta, shape)
     weights = grid.rows(to_mpf(1 if b is None else b))
     rows = [_partition_row(*row, mean, largest) for row in zip(*rows, weights, strict=True)]
@@ -351,7 +353,8 @@ def _cross_entropy_row_vjp(g, y, absent, law):
     x_bar = _spread(n, live, lambda i: g * law.gain * (law.p[i] * (total - y[i]) - y[i] * law.q[i]))
     for i in absent:
         x_bar[i] = -g * law.gain * y[i] if y[i] else ZERO
-    return x_bar, -g * mp.fsum(y[i] * law.dev[i] for i in live), _spread(n, live, lambda i: -g * law.log_p[i])
+    reached = [i for i in live if law.log_p[i] != -INF]
+    return x_bar, -g * mp.fsum(y[i] * law.dev[i] for i in live), _spread(n, reached, lambda i: -g * law.log_p[i])
 
 
 def _cross_entropy(distributions, grid, logits, where, beta, g):
@@ -469,7 +472,8 @@ def ulp_error(actual, expected, dtype):
     assert actual.shape == nearest.shape, (actual.shape, nearest.shape)
     with np.errstate(all="ignore"):
         overflow = np.ldexp(2.0 - 2.0 ** -(bits + 1), 1 - low) if low > -1022 else np.inf
-        unit = np.ldexp(1.0, np.clip(np.frexp(nearest)[1] - 1, low, 1 - low) - bits)
+        exponent = np.where(nearest == 0, low, np.frexp(nearest)[1] - 1)
+        unit = np.ldexp(1.0, np.clip(exponent, low, 1 - low) - bits)
         error = np.abs(actual - nearest)
         if np.asarray(expected).dtype == object:
             pairs = zip(actual.ravel().tolist(), np.ravel(expected), strict=True)

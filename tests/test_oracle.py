@@ -164,6 +164,15 @@ def test_values_unshifted(name, beta):
                 assert abs(ours - (mpf(beta) * v - log_z)) <= abs(ours) * mpf(10) ** -50
 
 
+def test_limits_with_weights():
+    """β → ∞ of β⁻¹ log Σ b exp(β x): peaks whose weights cancel give way to the next; +inf needs positive weight."""
+    lse, b = oracle.logsumexp, [2.0, -2.0, 1.0]
+    assert lse([3.0, 3.0, 1.0], b=b, beta=np.inf) == 1.0 == lse([-3.0, -3.0, 1.0], b=b, beta=-np.inf)
+    assert abs(lse([3.0, 3.0, 1.0], b=b, beta=1e6) - 1.0) < 1e-5
+    assert lse([3.0, 3.0], b=b[:2], beta=np.inf) == -np.inf and np.isnan(lse([1.0, 3.0], b=b[:2], beta=np.inf))
+    assert lse([np.inf, 1.0], b=b[:2]) == np.inf and np.isnan(lse([1.0, np.inf], b=b[:2]))
+
+
 def test_weighted_mean():
     losses, weights = RNG.standard_normal(9), RNG.uniform(0, 1, 9)
     mean, count = oracle.weighted_mean(losses, weights)
@@ -208,6 +217,7 @@ SMOOTH = [
     ("logmeanexp", {"x": X, "beta": 0.0}),
     ("logmeanexp", {"x": HOLES, "beta": PER_ROW[:, 0], "where": WHERE}),
     ("logmeanexp", {"x": X, "beta": -1e-20, "axis": (1, 0)}),
+    ("logmeanexp", {"x": X, "beta": 1e-60}),
     (DIST, {"logits": X, "labels": Y, "beta": 1.3}),
     (DIST, {"logits": X, "labels": Y * LAST_MASKED, "beta": PER_ROW[:, 0], "where": LAST_MASKED}),
     (DIST, {"logits": 25 * X, "labels": Y, "beta": -0.4, "axis": (2, 1)}),
@@ -299,6 +309,8 @@ def test_ulp_error(dtype):
     expected = np.array([1.0, 1.0, -1.0, info.smallest_subnormal, np.nan, np.inf, np.nan, -np.inf])
     errors = oracle.ulp_error(actual, expected, dtype)
     np.testing.assert_array_equal(errors, [0, 1, 1, 1, 0, 0, np.inf, np.inf])
+    tiny = float(info.smallest_subnormal)
+    np.testing.assert_array_equal(oracle.ulp_error(np.array([tiny, -3 * tiny, 0.0]), np.zeros(3), dtype), [1, 3, 0])
     with mp.workdps(oracle.DIGITS):
         half = oracle.to_mpf(np.array([1.0])) + mpf(float(info.eps)) / 2
         assert oracle.ulp_error(np.array([1.0]), half, dtype) == 0.5

@@ -13,6 +13,7 @@ import numpy as np
 INF, NAN = math.inf, math.nan
 LN2, LN3 = 0.6931471805599453, 1.0986122886681098
 P1, Q1, PQ = 0.2689414213699951, 0.7310585786300049, 0.19661193324148185  # 1/(1+e), its complement, their product
+P2 = 0.11920292202211755  # 1/(1+e²)
 S = (0.09003057317038046, 0.24472847105479764, 0.6652409557748219)  # softmax of [1, 2, 3]
 CE0 = 2.40760596444438  # −log S[0]
 D_SOFTMAX0 = (0.08192506906499322, -0.022033044520174298, -0.059892024544818935)  # S[0] (e_0 − S)
@@ -139,6 +140,8 @@ SUPPORT = [
     Entry(
         "T06", CE, ([1, 5, 2], 1), INF, [P1, 0, Q1], {"where": [True, False, True]}, note="a masked logit is constant"
     ),
+    Entry("T05", CE, ([1, -INF, 2], 1), INF, [2 * P2, -2, 2 - 2 * P2], {"beta": 2.0}, note="β (p − e_y)"),
+    Entry("T06", CE, ([1, -INF, 2], 1), INF, [P1, 0, Q1], {"where": [True, False, True]}, note="masked outweighs −inf"),
     *itertools.chain.from_iterable(_masked(v) for v in (NAN, INF, -INF, 1e38, 3.4e38, 1e-40)),
     Entry("T22", "softmax", ([NAN, 5],), [NAN, 0], [NAN, 0], {"where": [True, False]}, note="NaN, not an empty row"),
     Entry("T22", "softmax", ([NAN, -INF],), [NAN, 0], [NAN, 0], note="NaN, not an empty row"),
@@ -194,22 +197,24 @@ RANGE = [
 # ------------------------------------------------------------------------------------------------------- D. saturation
 
 
-def _saturated(c, loss, p):
+def _saturated(c, loss, p, dtype="float32"):
     """Row [0, −c]: the loss of the peak is log1p(e^{−c}), its gradient ∓ e^{−c} / (1 + e^{−c})."""
     x, note = [0, -c], "below the rounding of 1, not of 0"
     return [
-        Entry("T13", CE, (x, 0), loss, [-p, p], note=note),
-        Entry("T13", "logsumexp", (x,), loss, [1 - p, p], note=note),
-        Entry("T13", "log_softmax", (x,), [-loss, -c - loss], [p, -p], cotangent=E0, note=note),
+        Entry("T13", CE, (x, 0), loss, [-p, p], dtype=dtype, note=note),
+        Entry("T13", "logsumexp", (x,), loss, [1 - p, p], dtype=dtype, note=note),
+        Entry("T13", "log_softmax", (x,), [-loss, -c - loss], [p, -p], dtype=dtype, cotangent=E0, note=note),
     ]
 
 
+E700 = 9.85967654375977e-305  # e⁻⁷⁰⁰
 K = 4.248354255291589e-18  # e⁻⁴⁰ / (1 + e⁻⁴⁰)²
 SATURATION = [
     *_saturated(5, 6.715348489118068e-3, 6.6928509242848554e-3),
     *_saturated(20, 2.061153620314381e-9, 2.0611536181902037e-9),
     *_saturated(40, 4.248354255291589e-18, 4.248354255291589e-18),
     *_saturated(80, 1.8048513878454153e-35, 1.8048513878454153e-35),
+    *_saturated(700, E700, E700, "float64"),
     *(
         Entry("T24", "softmax", ([40, 0],), [1, K], d, dtype=t, cotangent=g, note="needs g − g[peak]: K (g_0 − g_1)")
         for t in ("float32", "float64")
@@ -303,6 +308,9 @@ BETA = [
     *_limit("B03", [3, 1, 1], -INF, [0, 0.5, 0.5], 1, "ties share"),
     Entry("B04", "softmax", ([1, 2, 3],), S[::-1], None, {"beta": -1.0}, note="softmin"),
     Entry("B04", "logsumexp", ([1, 2, 3],), 0.5923940355556196, S[::-1], {"beta": -1.0}, note="soft minimum"),
+    Entry(
+        "B04", CE, ([0, 700], 0), E700, [E700, -E700], {"beta": -1.0}, "float64", note="the peak is the smallest logit"
+    ),
     Entry(
         "B05", "softmax", ([1, -INF, 2],), [NAN, 0, NAN], [NAN, 0, NAN], {"beta": NAN}, beta_gradient=NAN, note="live"
     ),
@@ -466,7 +474,8 @@ MEANS = [
 
 # ------------------------------------------------------------- X. points the list above does not reach: b, Jacobian, …
 
-LARGEST = 3.4028234663852886e38
+E3 = [1, 0, 0]
+LARGEST = float(np.finfo(np.float32).max) * 2.0**-32  # where an infinite slope saturates
 JACOBIAN = [[S[i] * ((i == j) - S[j]) for j in range(3)] for i in range(3)]
 D = 0.5819767068693265  # 1 / (e − 1)
 EXTRA = [
@@ -487,6 +496,22 @@ EXTRA = [
         for v in (NAN, INF, -INF, 5.0)
     ),
     Entry("X04", "logmeanexp", ([1, -INF, 2],), 1.6201145069582776, [P1, 0, Q1], note="the mean over the live classes"),
+    Entry(
+        "X04", "logsumexp", ([1, 2],), 1.5, [0.5, 0.5], {"b": [0.5, 0.5], "beta": 0.0}, beta_gradient=0.125, note="mean"
+    ),
+    Entry(
+        "X04",
+        "logsumexp",
+        ([1, 2],),
+        -INF,
+        [0.5, 0.5],
+        {"b": [0.25] * 2, "beta": 0.0},
+        beta_gradient=LARGEST,
+        note="Σb<1",
+    ),
+    Entry(
+        "X04", "logsumexp", ([1, 2],), NAN, [NAN, NAN], {"b": [-1.0, 0.5], "beta": 0.0}, note="log of a negative number"
+    ),
     Entry("X05", "logsumexp", ([1, 2, 3],), INF, THIRD, {"beta": 0.0}, beta_gradient=-LARGEST, note="−H/β², saturated"),
     Entry(
         "X05",
@@ -511,9 +536,11 @@ EXTRA = [
             [[0] * 3] * 3,
             [0] * 3,
             {"beta": beta},
+            cotangent=[E3, [0] * 3, [0] * 3],
+            beta_gradient=slope,
             note="derivative of softmax",
         )
-        for beta in (0.0, INF, -INF)
+        for beta, slope in ((0.0, 2 / 9), (INF, 0.0), (-INF, 0.0))
     ),
 ]
 

@@ -16,7 +16,8 @@ def of_logits(dtype: DTypeLike) -> DTypeLike:
 
 
 def wide(dtype: DTypeLike) -> DTypeLike:
-    return jnp.promote_types(dtype, jnp.float32)
+    """`dtype`, or float32 if it is narrower."""
+    return jnp.float32 if jnp.finfo(dtype).bits < 32 else dtype
 
 
 def widen(x: Array) -> Array:

@@ -163,8 +163,8 @@ def _unused(g, bad):
 def _pull_of_absent(y, g, unused, x, beta, where, stats, axes):
     """What (5) counts for the mass on absent classes, whose loss is infinite whatever β is."""
     absent = jnp.sum(jnp.where(live(x, where), 0, y), axes, keepdims=True)
-    p = jnp.where(unused, 0, weights(x, beta, where, stats, axes))
-    return pullback.through_gap(g * absent * p, live(x, where), x, beta, where, stats, axes)[1]
+    p = weights(x, beta, where, stats, axes)
+    return pullback.through_gap(g * absent * p, ~unused, x, beta, where, stats, axes)[1]
 
 
 def _reach(labelled, x, where, stats):
@@ -204,7 +204,7 @@ def _distribution_bwd(axes, residuals, g):
     x, labels, where, beta, stats = residuals
     y, unused = labels.astype(stats.peak.dtype), _unused(g, jnp.isnan(stats.excess))
     t_bar = -jnp.where(unused, 0, pullback.through_log_weights(y, x, beta, where, stats, axes))  # (3)
-    reach = _reach(y != 0, x, where, stats)
+    reach = _reach(y != 0, x, where, stats) & ~unused
     x_bar, beta_bar = pullback.through_gap(g * t_bar, reach, x, beta, where, stats, axes)  # (5)
     beta_bar -= _pull_of_absent(y, g, unused, x, beta, where, stats, axes)
     log_p = jnp.where(live(x, where) & ~unused, log_weights(x, beta, where, stats, axes), 0)
@@ -246,11 +246,13 @@ def _index_bwd(axes, residuals, g):
     at_label = _at_label(x, labels, axes)
     t_bar = jnp.where(at_label, -rest, p)  # (3)
     bad = jnp.isnan(stats.excess) | ~_is_class(x, labels, axes)
-    t_bar = jnp.where(ignored | _unused(g, bad), 0, _poison(t_bar, bad))
-    reach = _reach(at_label, x, where, stats)
-    x_bar, beta_bar = pullback.through_gap(g * t_bar, reach & ~ignored, x, beta, where, stats, axes)  # (5)
-    moving = jnp.any(at_label & live(x, where), axes, keepdims=True) | bad
-    beta_bar = jnp.where(moving, beta_bar, 0)
+    used = ~(ignored | _unused(g, bad))
+    t_bar = jnp.where(used, _poison(t_bar, bad), 0)
+    reach = _reach(at_label, x, where, stats) & used
+    x_bar, beta_bar = pullback.through_gap(g * t_bar, reach, x, beta, where, stats, axes)  # (5)
+    # the loss of a label on an absent class is infinite whatever β is
+    beta_bar = jnp.where(jnp.any(at_label & live(x, where), axes, keepdims=True), beta_bar, 0)
+    beta_bar = _poison(beta_bar, bad & used)
     return x_bar, None, None, None, ax.sum_to(beta_bar, beta.shape)
 
 

@@ -222,9 +222,9 @@ def _jacobian_fwd(x, beta, axes):
     stats = statistics(x, beta, None, axes)
     p = weights(x, beta, None, stats, axes)
     diagonal = p * complements(x, beta, None, stats, axes)
-    y = jnp.where(_same(x, axes), _row(diagonal, axes), -_row(p, axes) * _column(p, axes))  # (3)
-    present = live(x, None)
-    y = jnp.where(_row(present, axes) & _column(present, axes), _row(finite_part(beta), axes) * y, 0)
+    slope, present = finite_part(beta), live(x, None)
+    y = jnp.where(_same(x, axes), _row(slope * diagonal, axes), -_row(slope * p, axes) * _column(p, axes))  # (3)
+    y = jnp.where(_row(present, axes) & _column(present, axes), y, 0)
     return y.astype(x.dtype), (x, beta, stats)
 
 

@@ -36,8 +36,8 @@ def through_log_weights(g: Array, x: Array, beta: Array, where: Array | None, st
 def through_gap(
     t_bar: Array, reach: Array, x: Array, beta: Array, where: Array | None, stats: Statistics, axes: tuple[int, ...]
 ):
-    """(x_bar, β_bar) of (10): x_bar in the dtype of x and 0 outside `reach`; one β a row."""
+    """(x_bar, β_bar) of (10): x_bar in the dtype of x; one β a row. Outside `reach` nothing is pulled."""
     x_bar = jnp.where(reach, finite_part(beta) * t_bar, 0).astype(x.dtype)
-    pulled = jnp.where(live(x, where), half_gap(x, where, stats.peak) * t_bar, 0)
-    # a factor and not a choice: a row that is NaN stays so at β = ±∞
-    return x_bar, jnp.where(jnp.isinf(beta), 0, 2) * jnp.sum(pulled, axes, keepdims=True)
+    pulled = jnp.where(reach & live(x, where), half_gap(x, where, stats.peak) * t_bar, 0)
+    beta_bar = 2 * jnp.sum(pulled, axes, keepdims=True)
+    return x_bar, jnp.where(jnp.isinf(beta) & ~jnp.isnan(stats.excess), 0, beta_bar)

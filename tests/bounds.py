@@ -1,0 +1,133 @@
+"""Which tolerance a value or cotangent of the registry is held to: its scale and gap from the geometry of its row."""
+
+import numpy as np
+
+from tests import oracle, registry, tolerance
+
+PARTITION = ("logsumexp", "logmeanexp")
+
+
+def check_value(case, s, value, expected):
+    of_row, rounding = registry.geometry(case, s), _rounding(s)
+    scale, gap = 0.0, of_row.beside
+    if case.name in ("softmax", "log_softmax"):
+        gap = of_row.gap + of_row.beside
+    elif case.name == "softmax_jacobian":
+        gap = of_row.gap.max(initial=0.0)
+    else:
+        gap = np.reshape(of_row.beside, expected.shape)
+    if case.name in PARTITION:
+        peak = np.reshape(of_row.peak, expected.shape)
+        with np.errstate(invalid="ignore"):
+            added = np.abs(expected - peak)
+        added = np.where(np.isfinite(added), added, 0)
+        scale = np.maximum(np.abs(peak), added) + _logs_of_multiplicities(s)
+        gap = gap * added / np.where(scale > 0, scale, 1)  # only what is added to the peak has an exponential in it
+    dtype = registry.result_shape(case, s).dtype
+    bound, what = tolerance.VALUE[case.name], _what(case, s, "value")
+    tolerance.check(value, expected, dtype, bound, what, scale=scale, gap=rounding * gap, floor=_floor(s))
+
+
+def check_cotangents(case, s, g, cotangents, expected):
+    of_row, rounding = registry.geometry(case, s), _rounding(s)
+    for name, actual in cotangents.items():
+        if name == "beta" and np.isnan(s.arrays["beta"]).any():
+            continue  # β is NaN; of the cotangents that of the logits says what has to be NaN
+        scale, gap = 0.0, of_row.beside
+        if name == case.logits:
+            scale = _terms_of_logits(case, s, g, of_row, expected[name])
+        elif name == "beta":
+            scale, gap = _terms_of_beta(case, s, g, of_row, expected), of_row.beside.max(initial=0.0)
+            if np.max(scale, initial=0.0) > tolerance.LARGEST / 8:
+                continue  # the terms overflow, though their sum may not
+        elif name == "b":  # its own exponent, also where b = 0 leaves it out of the sum
+            gap = of_row.own + of_row.beside
+        else:
+            gap = of_row.gap + of_row.beside
+        bound, what = tolerance.COTANGENT.get(name, tolerance.COTANGENT["x"]), _what(case, s, name)
+        dtype = s.arrays[name].dtype
+        tolerance.check(
+            actual, expected[name], dtype, bound, what, scale=scale, gap=rounding * gap, floor=_floor(s) * g.size
+        )
+
+
+def _rounding(s):
+    """1 where multiplying by β is exact, else 2."""
+    beta = s.arrays["beta"].astype(np.float64)
+    finite = np.where(np.isfinite(beta), beta, 0)
+    return np.where((np.abs(np.frexp(finite)[0]) == 0.5) | (finite == 0), 1, 2).max(initial=1)
+
+
+def _floor(s):
+    beta = np.abs(s.arrays["beta"].astype(np.float64))
+    return max(1.0, np.where(np.isfinite(beta), beta, 0).max(initial=1.0)) ** 2
+
+
+def _logs_of_multiplicities(s):
+    """Two terms more with `b`: the largest log|b|, and the logarithm of the sum beside it."""
+    if "b" not in s.arrays:
+        return 0.0
+    b, beta = np.abs(s.arrays["b"]), np.abs(s.arrays["beta"].astype(np.float64))
+    logs = np.abs(np.log(np.where(b == 0, 1, b))).max(initial=0.0) + np.log(max(b.size, 1))
+    return logs / np.where(beta == 0, 1, beta)
+
+
+def _terms_of_logits(case, s, g, of_row, expected):
+    """The largest of each row, or of the terms that cancel in it."""
+    axes = registry.class_axes(case, s)
+    size = np.where(np.isfinite(expected), np.abs(expected), 0)
+    if case.name in ("log_softmax", "softmax_cross_entropy"):
+        p = oracle.softmax(s.arrays[case.logits], s.static["axis"], s.arrays.get("where"), beta=_lifted(case, s))
+        g = np.abs((g if case.name == "log_softmax" else s.arrays["labels"]).astype(np.float64))
+        terms = g * (1 - p) + p * (g.sum(axes, keepdims=True) - g)
+        terms = np.where(np.isfinite(terms), terms, 0) * np.abs(_finite(_lifted(case, s)))
+        return np.maximum(size, terms).max(axes, keepdims=True, initial=0.0)
+    if case.name == "softmax_jacobian":  # its slope p (1 − 2p) vanishes at a tie of two: the terms do not
+        rows = _jacobian_rows(case, s) * np.abs(_finite(s.arrays["beta"]))
+        return np.reshape(rows, of_row.peak.shape) * np.abs(g).max(initial=0.0)
+    return size.max(axes, keepdims=True, initial=0.0)
+
+
+def _terms_of_beta(case, s, g, of_row, expected):
+    """Size of the sum Σ_j t_bar_j (x_j − m) without its cancellation, in the shape of β."""
+    beta = np.abs(s.arrays["beta"].astype(np.float64))
+    if case.name in PARTITION:  # of one sign within a row: its terms are the rows
+        shape = registry.result_shape(case, s).shape
+        by_row = s._replace(arrays=s.arrays | {"beta": np.broadcast_to(s.arrays["beta"], shape)})
+        size = np.abs(_finite(registry.exact(case, by_row, g)["beta"]))
+        if "b" in s.arrays:  # of both signs: its terms are Σ w (x − m) and log Z / β
+            steep = np.where((beta > 0) & np.isfinite(beta), beta, 1)
+            size = size + np.abs(g) * (of_row.reach.max(initial=0.0) + _logs_of_multiplicities(s)) / steep
+        return size.sum() if beta.ndim == 0 else size
+    x_bar, axes = np.abs(_finite(expected[case.logits])), registry.class_axes(case, s)
+    size = (x_bar * of_row.reach).sum(axes, keepdims=True)
+    steepest = np.abs(g).max(initial=0.0) * of_row.reach.max(axes, keepdims=True, initial=0.0) * of_row.gap.size
+    if beta.ndim == 0:
+        size, steepest = size.sum(), steepest.sum()
+    else:
+        size, steepest = np.reshape(size, beta.shape), np.reshape(steepest, beta.shape)
+    size = np.where((beta > 0) & (beta < np.inf), size / np.where(beta > 0, beta, 1), steepest)
+    if case.name == "softmax_jacobian":
+        rows = _jacobian_rows(case, s) / np.where((beta > 0) & np.isfinite(beta), beta, 1) * np.abs(g).sum()
+        size = size + (rows.sum() if beta.ndim == 0 else rows)
+    return size
+
+
+def _jacobian_rows(case, s):
+    jacobian = np.abs(_finite(registry.exact(case, s)))
+    count = 2 * len(registry.class_axes(case, s))
+    return jacobian.max(tuple(range(jacobian.ndim - count, jacobian.ndim)), initial=0.0)
+
+
+def _lifted(case, s):
+    """β at the rank of the logits."""
+    beta = s.arrays["beta"].astype(np.float64)
+    return beta if beta.ndim in (0, s.arrays[case.logits].ndim) else np.expand_dims(beta, registry.class_axes(case, s))
+
+
+def _finite(a):
+    return np.where(np.isfinite(a), a, 0)
+
+
+def _what(case, s, name):
+    return f"{name} of {registry.label(case)} on {s.id!r} at beta {s.arrays['beta'].tolist()}"

@@ -1,0 +1,183 @@
+"""One `Case` for each public operator: what test_value, test_grad, test_second_order, test_transforms … run over.
+
+A new operator is tested by one entry here and its definition in oracle.py.
+"""
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jsoftmax
+from tests import inputs, oracle
+
+
+class Sample(NamedTuple):
+    """One call: `arrays` are traced, `static` is not; the oracle takes both as they are."""
+
+    id: str
+    arrays: dict[str, Any]
+    static: dict[str, Any]
+
+
+class Case(NamedTuple):
+    name: str
+    differentiable: tuple[str, ...]
+    extras: Callable  # (row, dtype) → the arrays that this operator takes besides the logits, β and the mask
+    statics: tuple[dict, ...] = ({},)
+    result_takes_classes: bool = False  # β has the rank of the logits, because the result does
+    takes_where: bool = True
+    takes_beta: bool = True
+    without: tuple[str, ...] = ()  # inputs that it is not held to
+
+    @property
+    def logits(self):
+        return self.differentiable[0]
+
+
+def _index_labels(row, dtype):
+    return {"labels": inputs.labels(row)}
+
+
+def _index_labels_some_ignored(row, dtype):
+    labels = inputs.labels(row)
+    flat = labels.reshape(-1)
+    flat[1::3] = -100
+    return {"labels": labels, "ignore_label": np.int32(-100)}
+
+
+def _multiplicities(row, dtype):
+    # positive, with zeros: a negative total is NaN and tests little
+    b = inputs.cotangent(row.shape, 3)
+    return {"b": np.where(b < -1, 0, np.abs(b) + 0.1).astype(np.promote_types(dtype, np.float32))}
+
+
+INTEGER = "softmax_cross_entropy_with_integer_labels"
+CASES = (
+    Case("softmax", ("x", "beta"), lambda row, dtype: {}, result_takes_classes=True),
+    Case("log_softmax", ("x", "beta"), lambda row, dtype: {}, result_takes_classes=True),
+    Case("softmax_jacobian", ("x", "beta"), lambda row, dtype: {}, takes_where=False),
+    Case("logsumexp", ("x", "beta"), lambda row, dtype: {}, ({}, {"keepdims": True})),
+    Case("logsumexp", ("x", "b", "beta"), _multiplicities),
+    Case("logmeanexp", ("x", "beta"), lambda row, dtype: {}, ({"keepdims": True}, {})),
+    Case(
+        "softmax_cross_entropy",
+        ("logits", "labels", "beta"),
+        lambda row, dtype: {"labels": inputs.distributions(row, np.float32).astype(dtype)},
+        without=("huge",),  # log p itself is beyond float32, though y log p may not be
+    ),
+    Case(INTEGER, ("logits", "beta"), _index_labels),
+    Case(INTEGER, ("logits", "beta"), _index_labels_some_ignored),
+)
+
+
+def label(case: Case) -> str:
+    extras = "".join(f"-{e}" for e in case.extras(inputs.BY_NAME["normal"], np.float32) if e != "labels")
+    return case.name + extras
+
+
+def rows(case: Case, dtype) -> Iterator[inputs.Row]:
+    """The inputs that the operator takes: all, or those without a mask."""
+    suiting = inputs.suiting(dtype)
+    return (r for r in suiting if r.name not in case.without and (case.takes_where or r.where is None))
+
+
+def sample(case: Case, row: inputs.Row, dtype, beta: Any = 1.0, static: dict | None = None) -> Sample:
+    """The operator's arguments on one input; `beta` a number, or "row" for one that differs from row to row."""
+    static = {"axis": row.axis} | (case.statics[0] if static is None else static)
+    arrays = {case.logits: row.x(dtype)} | case.extras(row, dtype)
+    if isinstance(beta, str):
+        kept = tuple(1 if i in row.class_axes else n for i, n in enumerate(row.shape))
+        with_classes = case.result_takes_classes or static.get("keepdims", False)
+        beta = inputs.beta_per_row(kept if with_classes else row.batch)
+    arrays["beta"] = np.asarray(beta).astype(np.promote_types(dtype, np.float32))
+    if case.takes_where and row.where is not None:
+        arrays["where"] = row.where
+    return Sample(row.name, arrays, static)
+
+
+def samples(case: Case, dtype, betas=(1.0,)) -> Iterator[Sample]:
+    for row in rows(case, dtype):
+        for beta in betas:
+            yield sample(case, row, dtype, beta)
+
+
+def call(name: str, static: tuple, arrays: dict) -> Any:
+    return getattr(jsoftmax, name)(**arrays, **dict(static))
+
+
+@functools.cache
+def _compiled(name: str, static: tuple, differentiable: tuple[str, ...], jit: bool) -> Callable:
+    def value_and_cotangents(arrays, g):
+        rest = {k: v for k, v in arrays.items() if k not in differentiable}
+        value, pull = jax.vjp(
+            lambda *d: call(name, static, dict(zip(differentiable, d, strict=True)) | rest),
+            *(jnp.asarray(arrays[k]) for k in differentiable),
+        )
+        return value, dict(zip(differentiable, pull(g), strict=True))
+
+    return jax.jit(value_and_cotangents) if jit else value_and_cotangents
+
+
+def value_and_cotangents(case: Case, s: Sample, g: np.ndarray, jit: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """What the library gives; under an outer jit, or as called."""
+    return _compiled(case.name, tuple(s.static.items()), case.differentiable, jit)(s.arrays, jnp.asarray(g))
+
+
+def result_shape(case: Case, s: Sample) -> jax.ShapeDtypeStruct:
+    return jax.eval_shape(lambda a: call(case.name, tuple(s.static.items()), a), s.arrays)
+
+
+def cotangent(case: Case, s: Sample) -> np.ndarray:
+    like = result_shape(case, s)
+    return inputs.cotangent(like.shape).astype(like.dtype)
+
+
+def exact(case: Case, s: Sample, g: np.ndarray | None = None) -> Any:
+    """The oracle's value, or its cotangents for `g`."""
+    if g is None:
+        return getattr(oracle, case.name)(**s.arrays, **s.static)
+    return getattr(oracle, f"{case.name}_vjp")(g, **s.arrays, **s.static)
+
+
+class Geometry(NamedTuple):
+    """Of each row, with size 1 along the class axes: what the tolerances depend on."""
+
+    peak: np.ndarray  # m
+    gap: np.ndarray  # |β (x − m)| of every element, 0 where absent
+    beside: np.ndarray  # its mean beside the peak, as exp weighs it
+    reach: np.ndarray  # |x − m| of every element, 0 where absent
+    own: np.ndarray  # |β (x − m)| of every finite element
+
+
+def class_axes(case: Case, s: Sample) -> tuple[int, ...]:
+    axis, ndim = s.static["axis"], s.arrays[case.logits].ndim
+    return tuple(range(ndim)) if axis is None else tuple(a % ndim for a in ((axis,) if isinstance(axis, int) else axis))
+
+
+def geometry(case: Case, s: Sample) -> Geometry:
+    x, axes = s.arrays[case.logits].astype(np.float64), class_axes(case, s)
+    beta = s.arrays["beta"].astype(np.float64)
+    if beta.ndim < x.ndim:
+        beta = np.expand_dims(np.broadcast_to(beta, [n for i, n in enumerate(x.shape) if i not in axes]), axes)
+    live = np.isfinite(x) & np.broadcast_to(s.arrays.get("where", True), x.shape)
+    if "b" in s.arrays:
+        live &= s.arrays["b"] != 0
+    high = np.max(x, axes, keepdims=True, initial=-np.inf, where=live)
+    low = np.min(x, axes, keepdims=True, initial=np.inf, where=live)
+    peak = np.where(beta < 0, low, high)
+    peak = np.where(np.isfinite(peak), peak, 0)
+    reach = np.where(live, np.abs(np.where(live, x, 0) - peak), 0)
+    with np.errstate(invalid="ignore", over="ignore"):
+        gap = np.where(np.isfinite(beta), np.abs(beta), 0) * reach
+        weight = np.where(live & (x != peak), np.exp(-gap), 0)
+        total = weight.sum(axes, keepdims=True)
+        beside = np.where(total > 0, (weight * gap).sum(axes, keepdims=True) / np.where(total > 0, total, 1), 0)
+        # where all others underflow in float64 too, the nearest of them decides
+        nearest = np.min(gap, axes, keepdims=True, initial=np.inf, where=live & (x != peak))
+        beside = np.where(total > 0, beside, np.where(np.isfinite(nearest), nearest, 0))
+    own = np.where(np.isfinite(beta), np.abs(beta), 0) * np.abs(np.where(np.isfinite(x), x, peak) - peak)
+    return Geometry(peak, gap, beside, reach, own)

@@ -1,0 +1,189 @@
+"""The laws of torture.LAWS that relate two calls; ids in the names of the tests."""
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import pytest
+
+import jsoftmax
+from tests import inputs, oracle, tolerance
+from tests.laws import ACTIVATIONS, INTEGER, apply, same_bits
+
+OPERATORS = (*ACTIVATIONS, "softmax_cross_entropy", INTEGER)
+MASKED = pytest.mark.parametrize("name", OPERATORS)
+RNG = np.random.default_rng(7)
+X = RNG.standard_normal((8, 6)).astype(np.float32)
+
+
+def value_and_grad(name, x, **kwargs):
+    """Value, and the gradient of a random combination of it."""
+
+    def f(x):
+        y = apply(name, x, **kwargs)
+        w = jnp.asarray(inputs.cotangent(y.shape), y.dtype)
+        return jnp.sum(jnp.where(jnp.isfinite(y), w * y, w * jnp.where(jnp.isnan(y), y, 0))), y
+
+    (_, y), gradient = jax.value_and_grad(f, has_aux=True)(jnp.asarray(x))
+    return y, gradient
+
+
+def reordered(a, b, x):
+    """Equal but for the order of a sum, and for exp, whose bits differ between a vector's body and its tail."""
+    return np.all(
+        np.abs(a - b) <= tolerance.REORDERED * 2.0**-23 * np.maximum(np.abs(b), np.abs(x).max() * (a.ndim == 1))
+    )
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("shape", [(0,), (0, 3), (2, 0)])
+def test_T12_empty_arrays_keep_shape_and_dtype(name, shape):
+    for dtype in (jnp.float32, jnp.bfloat16):
+        y, gradient = value_and_grad(name, np.zeros(shape, dtype))
+        assert y.shape == (shape if "softmax" in name else shape[:-1]) and y.dtype == dtype
+        assert gradient.shape == shape and gradient.dtype == dtype
+
+
+def test_T17_shift_has_the_same_bits(compiled):
+    x = np.round(X * 64) / 64
+    f = compiled(jsoftmax.softmax)
+    assert same_bits(f(x + np.float32(1024)), f(x))
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_T18_permutation_of_classes(name):
+    """Another order of the sum: its rounding, and that of what is taken of it."""
+    order = RNG.permutation(X.shape[-1])
+    y, permuted = (np.asarray(apply(name, jnp.asarray(x)), np.float64) for x in (X, X[:, order]))
+    y = y[:, order] if y.ndim == 2 else y
+    assert reordered(permuted, y, X)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("axis", [-1, 0, None, (), (0, 1), (-1, 0), [0, 2], np.int64(1), 1], ids=str)
+def test_T19_axis_is_moved_and_flattened(name, axis):
+    x = RNG.standard_normal((2, 3, 5)).astype(np.float32)
+    axes = tuple(range(3)) if axis is None else tuple(a % 3 for a in (axis if np.ndim(axis) else (axis,)))
+    y = np.asarray(getattr(jsoftmax, name)(x, axis), np.float64)
+    rest = tuple(a for a in range(3) if a not in axes)
+    flat = np.transpose(x, rest + axes).reshape(*(x.shape[a] for a in rest), -1)
+    expected = np.asarray(getattr(jsoftmax, name)(flat, -1), np.float64)
+    if "softmax" in name:
+        y = np.transpose(y, rest + axes).reshape(flat.shape) if axes else y[..., None]
+    assert reordered(y, expected, x)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_T21_minus_infinity_is_a_mask(name, compiled):
+    mask = RNG.random(X.shape) < 0.6
+    mask[0] = False
+    f = compiled(lambda x, where, beta: getattr(jsoftmax, name)(x, where=where, beta=beta))
+    for beta in (1.0, -0.7, 0.0, np.inf, -np.inf):
+        beta = jnp.float32(beta)
+        assert same_bits(f(np.where(mask, X, -np.inf), np.full(X.shape, True), beta), f(X, mask, beta))
+
+
+@MASKED
+@pytest.mark.parametrize("payload", [np.nan, np.inf, -np.inf, 3.4e38, -3.4e38, 1e-40, 0.0, 17.0])
+def test_P2_masked_content_changes_no_bit(name, payload):
+    mask = RNG.random(X.shape) < 0.6
+    mask[:, 0], mask[3] = True, False
+    clean, poisoned = (value_and_grad(name, np.where(mask, X, np.float32(p)), where=mask) for p in (1.0, payload))
+    assert same_bits(clean[0], poisoned[0])
+    assert same_bits(clean[1], poisoned[1])
+    assert np.all(np.asarray(poisoned[1])[~mask] == 0)
+
+
+@MASKED
+@pytest.mark.parametrize("payload", [np.nan, np.inf, -np.inf])
+def test_T23_a_poisoned_row_changes_no_other(name, payload):
+    bad = X.copy()
+    bad[3, 2] = payload
+    clean, poisoned = value_and_grad(name, X), value_and_grad(name, bad)
+    others = np.arange(8) != 3
+    for a, b in zip(clean, poisoned, strict=True):
+        assert same_bits(np.asarray(a)[others], np.asarray(b)[others])
+    assert not same_bits(np.asarray(clean[0])[3], np.asarray(poisoned[0])[3])
+
+
+def test_T25_subnormal_probability_is_small_or_zero(compiled):
+    p = np.asarray(compiled(jsoftmax.softmax)(np.array([0.0, -88.0], np.float32)), np.float64)
+    assert p[0] == 1 and (p[1] == 0 or abs(p[1] - 6.05e-39) < 1e-41)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("distribution", inputs.DISTRIBUTIONS.values())
+def test_T26_gradient_rows_sum_to_zero(distribution, dtype):
+    row = inputs.BY_NAME[distribution]
+    x, labels = row.x(dtype), inputs.labels(row)
+    gradient = jax.grad(lambda x: jsoftmax.softmax_cross_entropy_with_integer_labels(x, labels).sum())(jnp.asarray(x))
+    gradient = np.asarray(gradient, np.float64)
+    assert np.any(gradient != 0)
+    assert np.all(
+        np.abs(gradient.sum(-1)) <= (tolerance.ROW_SUM if dtype == np.float32 else tolerance.ROW_SUM_BFLOAT16)
+    )
+
+
+@pytest.mark.parametrize("dtype", [ml_dtypes.bfloat16, np.float16], ids=["bfloat16", "float16"])
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_T27_half_precision_is_float32_rounded_once(name, dtype):
+    x = (3 * X).astype(dtype)
+    shape = apply(name, jnp.asarray(x)).shape
+    w = inputs.cotangent(shape).astype(dtype)
+
+    @jax.jit
+    def f(x, w):
+        y, pull = jax.vjp(lambda x: apply(name, x), x)
+        return y, pull(w)[0]
+
+    half, single = f(x, w), f(x.astype(np.float32), w.astype(np.float32))
+    for a, b in zip(half, single, strict=True):
+        assert same_bits(a, np.asarray(b).astype(dtype))
+
+
+def test_T30_x64_and_its_caches():
+    """The same call, in one process, without, with and again without x64."""
+    x = np.array([1.0, 2.0, 3.0])
+    for enabled in (False, True, False, True):
+        with jax.enable_x64(enabled):
+            y = jsoftmax.logsumexp(jnp.asarray(x))
+            assert y.dtype == (jnp.float64 if enabled else jnp.float32)
+            error = abs(float(y) - 3.40760596444438)
+            assert error <= (4e-16 if enabled else 3e-7) and (enabled or error > 1e-10)
+
+
+@pytest.mark.parametrize("payload", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", OPERATORS)
+def test_T31_a_masked_tangent_is_not_read(name, payload):
+    mask = RNG.random(X.shape) < 0.6
+    mask[:, 0] = True
+    v = RNG.standard_normal(X.shape).astype(np.float32)
+    with jsoftmax.forward_mode():
+        push = lambda v: jax.jvp(lambda x: apply(name, x, where=mask), (jnp.asarray(X),), (jnp.asarray(v),))[1]  # noqa: E731
+        assert same_bits(push(np.where(mask, v, np.float32(payload))), push(np.where(mask, v, np.float32(0))))
+        assert np.all(np.isfinite(push(v)) | (np.asarray(apply(name, jnp.asarray(X), where=mask)) == np.inf))
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp"])
+def test_B07_jit_equals_eager_for_large_scaled_logits(name):
+    f = getattr(jsoftmax, name)
+    jitted = jax.jit(lambda x, beta: f(x, beta=beta))
+    for shape in ((3,), (1, 3), (8, 5), (1, 1000)):
+        for size in (1e3, 1e10, 1e20, 1e30):
+            for beta in (1 / 3, 0.1, 1.1):
+                x = (size * RNG.standard_normal(shape)).astype(np.float32)
+                eager, compiled = f(x, beta=beta), jitted(x, jnp.float32(beta))
+                assert np.all(np.isfinite(eager) | (name == "log_softmax"))
+                assert not np.any(np.isnan(eager))
+                assert np.all(oracle.ulp_error(compiled, np.asarray(eager, np.float64), "float32") <= 4)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_B08_a_beta_for_each_row(name):
+    betas = np.array([0.0, 1.0, -2.0, np.inf, -np.inf, 0.3, 7.0, -0.5], np.float32)
+    f = getattr(jsoftmax, name)
+    rows = np.stack([f(x, beta=b) for x, b in zip(X, betas, strict=True)])
+    native = f(X, beta=betas[:, None] if "softmax" in name else betas)
+    mapped = jax.vmap(lambda x, b: f(x, beta=b))(X, betas)
+    for y in (native, mapped):
+        assert np.all(oracle.ulp_error(y, rows.astype(np.float64), "float32") <= 1)

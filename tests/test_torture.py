@@ -1,0 +1,81 @@
+"""Every entry of the torture list, as a user types it and under an outer jit: value, gradient, derivative of the gradient."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jsoftmax
+from tests import tolerance, torture
+
+INTEGER_LABELS = "softmax_cross_entropy_with_integer_labels"
+IDS = [f"{e.id}-{e.op}-{e.note}".replace(" ", "_") for e in torture.ENTRIES]
+
+
+def arguments(entry):
+    first, *rest = entry.args
+    dtype = entry.label_dtype if entry.op == INTEGER_LABELS else entry.dtype
+    x = jnp.asarray(np.asarray(first), entry.dtype)
+    rest = [jnp.asarray(np.asarray(r).astype(dtype)) for r in rest]
+    arrays = {k: jnp.asarray(v, jnp.float32) for k, v in entry.kwargs.items() if k in ("beta", "b")}
+    if entry.kwargs.get("where") is not None:
+        arrays["where"] = jnp.asarray(entry.kwargs["where"], bool)
+    static = {k: v for k, v in entry.kwargs.items() if k not in ("beta", "b", "where")}
+    arrays.setdefault("beta", jnp.asarray(1.0, jnp.float32))
+    if entry.op == "weighted_mean":
+        del arrays["beta"]
+    return x, rest, arrays, static
+
+
+def agree(actual, expected, what, scale=0.0):
+    expected = np.asarray(expected, np.float64)
+    tolerance.check(actual, expected, actual.dtype, tolerance.TORTURE, what, scale=scale)
+
+
+def agree_in_sum(actual, expected, what):
+    """Of the largest in the row: entries of both signs cancel."""
+    size = np.abs(np.asarray(expected, np.float64))
+    agree(actual, expected, what, np.max(size, initial=0.0, where=np.isfinite(size)))
+
+
+@pytest.mark.parametrize("entry", torture.ENTRIES, ids=IDS)
+def test_entry(entry, compiled):
+    with jax.enable_x64(entry.dtype == "float64" or entry.label_dtype in ("int64", "uint64")):
+        x, rest, arrays, static = arguments(entry)
+        what = f"{entry.id} {entry.op} {entry.note}"
+
+        def f(x, rest, arrays):
+            y = getattr(jsoftmax, entry.op)(x, *rest, **arrays, **static)
+            return y if entry.op == "weighted_mean" else (y, None)
+
+        def value_and_gradients(x, rest, arrays):
+            def of(x, rest, arrays):
+                return f(x, rest, arrays)[0]
+
+            y, pull = jax.vjp(lambda x, r, a: of(x, r, a), x, rest, arrays)
+            if entry.cotangent is None:
+                g = jnp.ones(y.shape, y.dtype)
+            else:
+                g = jnp.asarray(np.asarray(list(entry.cotangent)), y.dtype).reshape(y.shape)
+            return y, pull(g)
+
+        y, count = compiled(f)(x, rest, arrays)
+        if entry.op == "weighted_mean":
+            agree(y, entry.value[0], f"{what}: mean")
+            agree(count, entry.value[1], f"{what}: count")
+        else:
+            agree(y, entry.value, f"{what}: value")
+        if not jnp.issubdtype(x.dtype, jnp.floating):
+            return
+        _, (x_bar, rest_bar, arrays_bar) = compiled(value_and_gradients)(x, rest, arrays)
+        if entry.gradient is not None:
+            agree_in_sum(x_bar, entry.gradient, f"{what}: gradient")
+        if entry.beta_gradient is not None:
+            agree(arrays_bar["beta"], entry.beta_gradient, f"{what}: gradient in beta")
+        if entry.labels_gradient is not None:
+            agree(rest_bar[0], entry.labels_gradient, f"{what}: gradient in the labels")
+        if entry.hvp is not None:
+            direction = jnp.asarray(np.asarray(entry.direction), x.dtype)
+            gradient = lambda x: value_and_gradients(x, rest, arrays)[1][0]  # noqa: E731
+            hvp = compiled(lambda x, v: jax.jvp(gradient, (x,), (v,))[1])(x, direction)
+            agree_in_sum(hvp, entry.hvp, f"{what}: derivative of the gradient")

@@ -1,0 +1,71 @@
+"""Value and every cotangent of every operator on every input, against the 60-digit oracle.
+
+Value and cotangents come from one compiled function: compiling is what takes the time. The cotangent is random, for a
+sum has gradient 0 through a softmax.
+"""
+
+import jax
+import ml_dtypes
+import numpy as np
+import pytest
+
+from tests import bounds, inputs, registry
+
+BETAS = (1.0, inputs.BETAS["negative"])  # on every input
+ALL_BETAS = (*inputs.BETAS.values(), "row")  # where β has most to break
+HARD = ("normal", "loud", "ties", "confident", "holes", "mask on holes", "huge", "huge half", "one live", "axes (2, 0)")
+CASES = pytest.mark.parametrize("case", registry.CASES, ids=registry.label)
+
+
+def verify(case, s, jit):
+    g = registry.cotangent(case, s)
+    value, cotangents = registry.value_and_cotangents(case, s, g, jit)
+    bounds.check_value(case, s, value, registry.exact(case, s))
+    bounds.check_cotangents(case, s, g, cotangents, registry.exact(case, s, g))
+
+
+def on(case, dtype, names=None):
+    rows = [row for row in registry.rows(case, dtype) if names is None or row.name in names]
+    assert rows
+    return rows
+
+
+@CASES
+def test_float32_jit(case):
+    for row in on(case, np.float32):
+        for beta in ALL_BETAS if row.name in HARD else BETAS:
+            verify(case, registry.sample(case, row, np.float32, beta), jit=True)
+
+
+@CASES
+def test_float32_eager(case):
+    """As a user types it: XLA sees the operator alone, and its cotangents in a second program."""
+    for row in on(
+        case, np.float32, ("ties", "confident", "mask on holes", "nan row", "inf row", "huge", "axis 1 of 3")
+    ):
+        for beta in (1.0, 0.0, -1.3, np.inf, "row"):
+            verify(case, registry.sample(case, row, np.float32, beta), jit=False)
+
+
+@CASES
+def test_every_static_argument(case):
+    for static in case.statics[1:]:
+        for row in on(case, np.float32, ("normal", "axes (2, 0)", "all axes", "mask on axis 0")):
+            for beta in (1.0, "row"):
+                verify(case, registry.sample(case, row, np.float32, beta, static), jit=True)
+
+
+@CASES
+def test_float64(case):
+    with jax.enable_x64(True):
+        for row in on(case, np.float64):
+            for beta in (1.0 / 3.0, "row") if row.name in HARD else (1.0,):
+                verify(case, registry.sample(case, row, np.float64, beta), jit=True)
+
+
+@CASES
+@pytest.mark.parametrize("dtype", [ml_dtypes.bfloat16, np.float16], ids=["bfloat16", "float16"])
+def test_half_precision(case, dtype):
+    for row in on(case, dtype, ("normal", "loud", "offset 1e4", "huge half", "confident", "mask on holes", "inf row")):
+        for beta in (1.0, inputs.BETAS["third"], "row"):
+            verify(case, registry.sample(case, row, np.dtype(dtype), beta), jit=True)
