@@ -11,5 +11,12 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 @pytest.fixture(params=["eager", "jit"])
 def compiled(request):
-    """How a function is called: as a user types it, or under an outer jit, where XLA sees the operator with its surroundings."""
+    """How a function is called: as a user types it, or under an outer jit, where XLA sees it with its surroundings."""
     return jax.jit if request.param == "jit" else lambda f: f
+
+
+def pytest_collection_modifyitems(items):
+    """An experiment's short run is shared by the tests of its module: one worker runs them all."""
+    for item in items:
+        if "smoke" in item.fixturenames:
+            item.add_marker(pytest.mark.xdist_group(item.module.__name__))

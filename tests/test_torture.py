@@ -1,4 +1,4 @@
-"""Every entry of the torture list, as a user types it and under an outer jit: value, gradient, derivative of the gradient."""
+"""Every entry of the torture list, eager and under an outer jit: value, gradient, derivative of the gradient."""
 
 import jax
 import jax.numpy as jnp

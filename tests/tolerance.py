@@ -6,9 +6,9 @@ classes beside the peak, weighted as the sum weighs them. It counts once where �
 difference rounds, and twice where the product rounds as well.
 
 Scales: a value its own size, and for log-sum-exp-like values its two terms, the peak and what is added to it. A
-cotangent of the logits the largest of its row, or of the terms that cancel in it. A cotangent of β the sum of the sizes of its
-terms. Half precision computes in float32: half an ulp of its own on top, and nothing else. Subnormal numbers are not
-promised: they may be 0.
+cotangent of the logits the largest of its row, or of the terms that cancel in it. A cotangent of β the sum of the sizes
+of its terms. Half precision computes in float32: half an ulp of its own on top, and nothing else. Subnormal numbers are
+not promised: they may be 0.
 """
 
 from typing import NamedTuple
@@ -40,6 +40,7 @@ COTANGENT = {
     "b": Bound(12, 2),
 }
 TORTURE = Bound(8)  # 4 ulp, whatever the gap
+MERGE = Bound(8, 0)
 SECOND_ORDER = Bound(256, 16)  # of the result: the terms that cancel in it are not followed
 LARGEST = float(np.finfo(np.float32).max)
 DIFFERENCE_QUOTIENT = 1e-6  # of float64 numbers with step 1e-4: its own error is 1e-8 of them

@@ -3,6 +3,7 @@
 Checks read shapes, dtypes and static values only, never an element. TypeError for kinds, ValueError for shapes.
 """
 
+import functools
 import operator as op
 from typing import Any
 
@@ -31,10 +32,15 @@ def array(name: str, argument: str, value: Any) -> Operand:
     raise TypeError(f"{name}: `{argument}` must be an array, got {kind}. Convert it with jnp.asarray first.")
 
 
+@functools.cache
+def _is_real(dtype: Any) -> bool:
+    return bool(jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer))
+
+
 def real(name: str, argument: str, value: Any) -> Operand:
     """A real array: floating, or integer to be promoted."""
     value = array(name, argument, value)
-    if not (jnp.issubdtype(value.dtype, jnp.floating) or jnp.issubdtype(value.dtype, jnp.integer)):
+    if not _is_real(value.dtype):
         raise TypeError(f"{name}: `{argument}` must be a floating or integer array, got dtype {value.dtype}.")
     return value
 
@@ -95,9 +101,11 @@ def beta(
 
     `shape` is what it must broadcast to; along `axes` it must not vary.
     """
-    given = {k: v for k, v in (("beta", beta), ("temperature", temperature), ("base", base)) if v is not None}
-    if len(given) > 1 and beta is DEFAULT_BETA:
-        del given["beta"]
+    computing = dtypes.wide(dtypes.of_logits(logits_dtype))
+    if beta is DEFAULT_BETA and temperature is None and base is None:
+        return _one(computing), "beta"
+    named = (("beta", None if beta is DEFAULT_BETA else beta), ("temperature", temperature), ("base", base))
+    given = {k: v for k, v in named if v is not None}
     if len(given) != 1:
         got = " and ".join(f"`{k}`" for k in given) or "none of them"
         raise ValueError(f"{name}: give one of `beta`, `temperature` and `base`, got {got}.")
@@ -105,13 +113,18 @@ def beta(
     value = real(name, kind, value)
     # a strong dtype whatever was given: otherwise an int, a float and an array would each compile anew
     with np.errstate(over="ignore"):  # past the range means the limit, ±inf
-        value = value.astype(dtypes.wide(dtypes.of_logits(logits_dtype)))
+        value = value.astype(jnp.result_type(computing))  # float64 is float32 without x64
     broadcasts(name, kind, value.shape, shape, "the shape of the result")
     lifted = (1,) * (len(shape) - value.ndim) + value.shape
     if any(lifted[i] != 1 for i in axes):
         fix = f"A value for each row has shape {ax.row_shape(shape, axes, keepdims=True)}."
         raise ValueError(f"{name}: `{kind}` must have size 1 along the class axes, got shape {value.shape}. {fix}")
     return value, kind
+
+
+@functools.cache
+def _one(dtype: Any) -> np.ndarray:
+    return np.ones((), dtype)
 
 
 def logits(name: str, argument: str, x: Any, axis: Any) -> tuple[Operand, tuple[int, ...]]:

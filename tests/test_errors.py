@@ -1,0 +1,290 @@
+"""What is refused, with which exception, and what its message says: operator, argument, wanted, got, and never a number
+that an array holds. Everything is seen from shapes, dtypes and static values, so tracing changes nothing.
+"""
+
+import ast
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jsoftmax
+from jsoftmax._core import check
+
+INT = "softmax_cross_entropy_with_integer_labels"
+DIST = "softmax_cross_entropy"
+SECRET = 31337.25  # in every array; in no message
+X = np.full((3, 5), SECRET, np.float32)
+X3 = np.full((2, 3, 5), SECRET, np.float32)
+Y = np.zeros(3, np.int32)
+Q = np.full((3, 5), SECRET, np.float32)
+ROWS, ROWWISE = np.full(3, SECRET, np.float32), np.full((3, 1), SECRET, np.float32)
+REDUCING = ("logsumexp", "logmeanexp")
+SHAPED = ("softmax", "log_softmax")
+LOSSES = (DIST, INT)
+THREE_NAMES = (*SHAPED, "logsumexp", *LOSSES)
+MASKED = (*SHAPED, *REDUCING, *LOSSES)
+OPERATORS = (*MASKED, "softmax_jacobian")
+
+
+def arguments(name, **changed):
+    base = {INT: {"logits": X, "labels": Y}, DIST: {"logits": X, "labels": Q}, "weighted_mean": {"losses": ROWS}}
+    return base.get(name, {"x": X}) | changed
+
+
+def logits(name):
+    return next(iter(arguments(name)))
+
+
+def full(shape, dtype=np.float32):
+    return np.full(shape, SECRET).astype(dtype)
+
+
+def rows():
+    """(operator, arguments, exception, fragments of the message besides the operator's name)."""
+    for name in (*OPERATORS, "weighted_mean"):
+        x = logits(name)
+        for bad, got in (
+            (np.ones((3, 5), bool), "got dtype bool"),
+            (full((3, 5), np.complex64), "got dtype complex64"),
+            ([[SECRET] * 5] * 3, "got list"),
+            ((SECRET,), "got tuple"),
+            (None, "got NoneType"),
+            ("logits", "got str"),
+            (1j, "got dtype complex"),
+            (True, "got dtype bool"),
+        ):
+            kind = "an array" if got.split()[-1] in ("list", "tuple", "NoneType", "str") else "floating or integer"
+            yield name, arguments(name, **{x: bad}), TypeError, (f"`{x}` must be", kind, got)
+
+    for name in OPERATORS:
+        for axis, got in ((1.0, "float"), ("x", "str"), ((0, 1.5), "tuple"), ((0, None), "tuple"), ({0}, "set")):
+            wanted = ("`axis` must be an int, a tuple of ints or None", f"got {got}")
+            yield name, arguments(name, axis=axis), TypeError, wanted
+        for axis, got in ((2, 2), (-3, -3), ((0, 2), 2), ([0, -3], -3), (np.int64(5), 5)):
+            wanted = ("`axis` must be in [-2, 2)", "rank 2", f"got {got}")
+            yield name, arguments(name, axis=axis), ValueError, wanted
+        for axis, got in (((0, 0), "(0, 0)"), ((1, -1), "(1, -1)"), ([-2, 0], "(-2, 0)")):
+            wanted = ("`axis` must not name an axis twice", f"got {got}")
+            yield name, arguments(name, axis=axis), ValueError, wanted
+        scalar = {logits(name): np.float32(SECRET)}
+        yield name, arguments(name, **scalar), ValueError, ("`axis` must be in [0, 0)", "rank 0", "got -1")
+
+    for name in MASKED:
+        for dtype in (np.int32, np.float32):
+            mask = np.ones((3, 5), dtype)
+            wanted = ("`where` must be boolean", f"got dtype {np.dtype(dtype)}")
+            yield name, arguments(name, where=mask), TypeError, wanted
+        yield name, arguments(name, where=1), TypeError, ("`where` must be boolean", "got dtype int")
+        yield name, arguments(name, where=[True] * 5), TypeError, ("`where` must be an array", "got list")
+        for shape in ((2, 3, 5), (1, 3, 5), (4,), (3, 4), (5, 3), (3, 5, 1), (0,)):
+            wanted = ("`where` must broadcast to the shape of the logits (3, 5)", f"got shape {shape}")
+            yield name, arguments(name, where=np.ones(shape, bool)), ValueError, wanted
+        size_one = {logits(name): full((3, 1))} | ({"labels": full((3, 1))} if name == DIST else {})
+        yield (
+            name,
+            arguments(name, **size_one, where=np.ones((3, 5), bool)),
+            ValueError,
+            ("`where` must broadcast to the shape of the logits (3, 1)", "got shape (3, 5)"),
+        )
+    for name in LOSSES:  # optax takes it for a mask of rows; (3, 3) shows that it is not taken for one of classes
+        for n in (5, 3):
+            square = {"logits": full((3, n))} | ({"labels": full((3, n))} if name == DIST else {})
+            wanted = ("`where` masks classes", f"(3, {n})", "got shape (3,)", "`ignore_label`", "`weighted_mean`")
+            yield name, arguments(name, **square, where=np.ones(3, bool)), ValueError, wanted
+
+    for name in OPERATORS:
+        kinds = ("beta", "temperature", "base") if name in THREE_NAMES else ("beta",)
+        for kind in kinds:
+            given = {"beta": None} | {kind: None} if kind != "beta" else {}
+            for bad, got in (
+                (True, "got dtype bool"),
+                (2j, "got dtype complex"),
+                (np.ones(3, bool), "got dtype bool"),
+            ):
+                wanted = (f"`{kind}` must be a floating or integer array", got)
+                yield name, arguments(name, **given | {kind: bad}), TypeError, wanted
+            for bad, got in (([SECRET], "got list"), ("1", "got str")):
+                wanted = (f"`{kind}` must be an array", got)
+                yield name, arguments(name, **given | {kind: bad}), TypeError, wanted
+            result = (3, 5) if name in SHAPED else (3,)
+            for shape in ((2, *result), (4,), (1, *result), (0,)):
+                wanted = (f"`{kind}` must broadcast to the shape of the result {result}", f"got shape {shape}")
+                yield name, arguments(name, **{kind: full(shape)}), ValueError, wanted
+            if name in SHAPED:
+                for shape in ((3, 5), (1, 5), (5,)):
+                    wanted = (
+                        f"`{kind}` must have size 1 along the class axes",
+                        f"got shape {shape}",
+                        "has shape (3, 1)",
+                    )
+                    yield name, arguments(name, **{kind: full(shape)}), ValueError, wanted
+        yield name, arguments(name, beta=None), ValueError, ("give one of `beta`", "got none of them")
+    for name in REDUCING:
+        wanted = ("`beta` must broadcast to the shape of the result (3, 1)", "got shape (3, 5)")
+        yield name, arguments(name, beta=full((3, 5)), keepdims=True), ValueError, wanted
+    for name in THREE_NAMES:
+        for given in (
+            {"beta": 2.0, "temperature": 0.5},
+            {"beta": 1.0, "temperature": 1.0},  # equal to the default, and yet given
+            {"beta": 1, "base": 2.0},
+            {"beta": np.float32(1), "base": np.float32(2)},
+            {"temperature": 2.0, "base": 2.0},
+            {"beta": 1.0, "temperature": 1.0, "base": 2.0},
+        ):
+            both = " and ".join(f"`{kind}`" for kind in given)
+            wanted = ("give one of `beta`, `temperature` and `base`", f"got {both}.")
+            yield name, arguments(name, **given), ValueError, wanted
+
+    for bad, got in (
+        (np.ones((3, 5), bool), "got dtype bool"),
+        (full((3, 5), np.complex64), "got dtype complex64"),
+    ):
+        yield "logsumexp", {"x": X, "b": bad}, TypeError, ("`b` must be a floating or integer array", got)
+    yield "logsumexp", {"x": X, "b": [SECRET] * 5}, TypeError, ("`b` must be an array", "got list")
+    for shape in ((4,), (3, 1, 5), (2, 3, 5), (5, 3)):
+        wanted = ("`b` must broadcast to the shape of `x` (3, 5)", f"got shape {shape}")
+        yield "logsumexp", {"x": X, "b": full(shape)}, ValueError, wanted
+
+    for bad, got in (
+        (ROWS, "got dtype float32"),
+        (np.zeros(3, np.float16), "got dtype float16"),
+        (np.zeros(3, bool), "got dtype bool"),
+        (full(3, np.complex64), "got dtype complex64"),
+    ):  # L05
+        yield INT, arguments(INT, labels=bad), TypeError, ("`labels` must be integers", got)
+    for bad, got in (([0, 1, 2], "got list"), (None, "got NoneType"), ("0", "got str")):
+        yield INT, arguments(INT, labels=bad), TypeError, ("`labels` must be an array", got)
+    for shape in ((5,), (), (1,), (3, 1), (1, 3), (3, 5), (4,), (0,)):
+        wanted = ("`labels` must have the shape of the logits without the class axes (3,)", f"got {shape}")
+        yield INT, arguments(INT, labels=np.zeros(shape, np.int32)), ValueError, wanted
+    yield (
+        INT,
+        {"logits": X3, "labels": np.zeros((2, 3), np.int32), "axis": 1},
+        ValueError,
+        ("`labels` must have the shape", "(2, 5)", "got (2, 3)"),
+    )
+    for bad, got in (
+        (np.zeros((3, 5), np.int32), "got dtype int32"),
+        (Y, "got dtype int32"),
+        (np.zeros(3, np.uint8), "got dtype uint8"),
+    ):
+        wanted = ("`labels` must be a floating distribution over classes", got, f"use {INT}")
+        yield DIST, arguments(DIST, labels=bad), TypeError, wanted
+    for bad in (np.ones((3, 5), bool), full((3, 5), np.complex64)):
+        wanted = ("`labels` must be a floating distribution over classes", f"got dtype {bad.dtype}")
+        yield DIST, arguments(DIST, labels=bad), TypeError, wanted
+    yield DIST, arguments(DIST, labels=[[SECRET] * 5] * 3), TypeError, ("`labels` must be an array", "got list")
+    for shape in ((5,), (1, 5), (3, 1), (3, 4), (5, 3), (1, 3, 5), (2, 3, 5), ()):
+        wanted = ("`labels` must have the shape of the logits (3, 5)", f"got {shape}")
+        yield DIST, arguments(DIST, labels=full(shape)), ValueError, wanted
+
+    for bad, got in (
+        (0.0, "got dtype float64 and shape ()"),
+        (np.float32(1), "got dtype float32 and shape ()"),
+        (True, "got dtype bool and shape ()"),
+        (np.array([1, 2, 3]), "got dtype int64 and shape (3,)"),
+        (np.ones((1,), np.int32), "got dtype int32 and shape (1,)"),
+    ):
+        yield INT, arguments(INT, ignore_label=bad), TypeError, ("`ignore_label` must be an integer or None", got)
+    for bad, got in (([1], "got list"), ("pad", "got str")):
+        yield INT, arguments(INT, ignore_label=bad), TypeError, ("`ignore_label` must be", got)
+    for bad in (2**31, -(2**31) - 1, np.uint32(2**32 - 1), np.int64(2**40), 2**70):
+        yield INT, arguments(INT, ignore_label=bad), ValueError, ("`ignore_label` must fit in 32 bits", f"got {bad}")
+
+    for bad, got in ((full(3, np.complex64), "got dtype complex64"), (1j, "got dtype complex")):
+        wanted = ("`weights` must be a floating or integer array", got)
+        yield "weighted_mean", {"losses": ROWS, "weights": bad}, TypeError, wanted
+    for bad, got in (([SECRET] * 3, "got list"), ("all", "got str")):
+        yield "weighted_mean", {"losses": ROWS, "weights": bad}, TypeError, ("`weights` must be an array", got)
+    for shape in ((2,), (3, 1), (1, 3), (0,)):
+        wanted = ("`weights` must broadcast to the shape of the losses (3,)", f"got shape {shape}")
+        yield "weighted_mean", {"losses": ROWS, "weights": full(shape)}, ValueError, wanted
+
+
+TABLE = list(rows())
+
+
+def check_message(name, error, exception, fragments):
+    message = str(error.value)
+    assert error.type is exception, f"{error.type.__name__}: {message}"
+    assert message.startswith(f"{name}: ") and message.endswith("."), message
+    assert [part for part in fragments if part not in message] == [], message
+    assert not any(part in message for part in ("31337", "3.13", "Array(", "array(", "Tracer")), message
+    assert error.value.__suppress_context__ or error.value.__context__ is None
+
+
+@pytest.mark.parametrize("operator", (*OPERATORS, "weighted_mean"))
+def test_refused(operator):
+    """T19 for axes, T28 for dtypes, L05 for labels."""
+    for name, given, exception, fragments in TABLE:
+        if name != operator:
+            continue
+        with pytest.raises((TypeError, ValueError)) as error:
+            getattr(jsoftmax, name)(**given)
+        check_message(name, error, exception, fragments)
+
+
+def is_array(value):
+    return isinstance(value, np.ndarray | np.generic)
+
+
+@pytest.mark.parametrize("operator", (*OPERATORS, "weighted_mean"))
+def test_refused_alike_under_jit(operator):
+    """With every array traced; left out are numbers that are checked only where they are static."""
+    tried = 0
+    for name, given, exception, fragments in TABLE:
+        if name != operator or is_array(given.get("axis")) or is_array(given.get("ignore_label")):
+            continue
+        arrays = {k: v for k, v in given.items() if is_array(v)}
+        static = {k: v for k, v in given.items() if k not in arrays}
+        if not arrays:
+            continue
+        with pytest.raises((TypeError, ValueError)) as error:
+            jax.jit(lambda arrays, n=name, s=static: getattr(jsoftmax, n)(**arrays, **s))(arrays)
+        check_message(name, error, exception, fragments)
+        tried += 1
+    assert tried > 5
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_a_traced_axis_is_refused(operator):
+    with pytest.raises(TypeError) as error:
+        jax.jit(lambda axis: getattr(jsoftmax, operator)(**arguments(operator), axis=axis))(jnp.int32(1))
+    message = str(error.value)
+    assert message.startswith(f"{operator}: `axis` must be an int, a tuple of ints or None, known at trace time"), (
+        message
+    )
+
+
+@pytest.mark.parametrize("ignore", [jnp.float32(0), jnp.zeros(3, jnp.int32), jnp.asarray(True)])
+def test_a_traced_ignore_label_is_refused(ignore):
+    def loss(ignore):
+        return jsoftmax.softmax_cross_entropy_with_integer_labels(X, Y, ignore_label=ignore)
+
+    for f in (loss, jax.jit(loss)):
+        with pytest.raises(TypeError, match="`ignore_label` must be an integer or None, got dtype"):
+            f(ignore)
+
+
+def test_forward_mode_outside_its_context_is_jax_own_error():
+    for operator in OPERATORS:
+        rest = {k: v for k, v in arguments(operator).items() if k != logits(operator)}
+        f = lambda x, n=operator, r=rest: getattr(jsoftmax, n)(x, **r)  # noqa: E731
+        with pytest.raises(TypeError, match="custom_vjp"):
+            jax.jvp(f, (jnp.asarray(X),), (jnp.asarray(X),))
+
+
+def test_every_way_to_refuse_is_in_the_table():
+    """One row at least for each `raise` of the checks."""
+    tree = ast.parse(inspect.getsource(check))
+    raised = [node for node in ast.walk(tree) if isinstance(node, ast.Raise)]
+    seen = set()
+    for name, given, *_ in TABLE:
+        with pytest.raises((TypeError, ValueError)) as error:
+            getattr(jsoftmax, name)(**given)
+        seen |= {entry.lineno + 1 for entry in error.traceback if str(entry.path) == check.__file__}
+    missed = [node.lineno for node in raised if not seen & set(range(node.lineno, node.end_lineno + 1))]
+    assert missed == []
