@@ -7,13 +7,13 @@ The first term counts ties across the sets. An empty set has 1 + s = 0 and takes
 """
 
 import jax.numpy as jnp
-from jax import Array
 
+from jsoftmax._core.types import Rows
 from jsoftmax._partition import reference
 from jsoftmax._partition.reference import Statistics
 
 
-def merge(a: Statistics, b: Statistics, beta: Array) -> Statistics:
+def merge(a: Statistics, b: Statistics, beta: Rows) -> Statistics:
     """Statistics of the union of two disjoint sets of classes under one β.
 
     Of equal peaks, s' = s_a + (1 + s_b): 1 is added once and never subtracted, so a small s_a is not rounded away.

@@ -8,13 +8,14 @@
 """
 
 import jax.numpy as jnp
-from jax import Array
+from jaxtyping import Array, Bool
 
+from jsoftmax._core.types import Axes, Logits, Mask, Rows
 from jsoftmax._partition.reference import Statistics, at_peak, finite_part, half_gap, live
 from jsoftmax._partition.statistics import complements, deviation, weights
 
 
-def through_weights(g: Array, x: Array, beta: Array, where: Array | None, stats: Statistics, axes: tuple[int, ...]):
+def through_weights(g: Logits, x: Logits, beta: Rows, where: Mask, stats: Statistics, axes: Axes):
     """t_bar of (8), 0 where absent."""
     present = live(x, where)
     p = weights(x, beta, where, stats, axes)
@@ -22,7 +23,7 @@ def through_weights(g: Array, x: Array, beta: Array, where: Array | None, stats:
     return jnp.where(present, p * deviation(g, p, x, where, stats, axes), 0)
 
 
-def through_log_weights(g: Array, x: Array, beta: Array, where: Array | None, stats: Statistics, axes: tuple[int, ...]):
+def through_log_weights(g: Logits, x: Logits, beta: Rows, where: Mask, stats: Statistics, axes: Axes):
     """t_bar of (9), for `g` on any class, absent ones included."""
     top = at_peak(x, where, stats.peak)
     on_top = jnp.sum(jnp.where(top, g, 0), axes, keepdims=True)
@@ -34,7 +35,7 @@ def through_log_weights(g: Array, x: Array, beta: Array, where: Array | None, st
 
 
 def through_gap(
-    t_bar: Array, reach: Array, x: Array, beta: Array, where: Array | None, stats: Statistics, axes: tuple[int, ...]
+    t_bar: Logits, reach: Bool[Array, "..."], x: Logits, beta: Rows, where: Mask, stats: Statistics, axes: Axes
 ):
     """(x_bar, β_bar) of (10): x_bar in the dtype of x; one β a row. Outside `reach` nothing is pulled."""
     x_bar = jnp.where(reach, finite_part(beta) * t_bar, 0).astype(x.dtype)

@@ -13,38 +13,39 @@ s is NaN, and with it all that is live.
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jax import Array
+from jaxtyping import Array, Bool
 
 from jsoftmax._core.dtypes import widen
+from jsoftmax._core.types import Axes, Logits, Mask, Rows
 
 
 class Statistics(NamedTuple):
     """Peak and excess of each row, size 1 along the class axes, float32 or wider."""
 
-    peak: Array
-    excess: Array
+    peak: Rows
+    excess: Rows
 
 
-def live(x: Array, where: Array | None) -> Array:
+def live(x: Logits, where: Mask) -> Bool[Array, "*shape"]:
     present = x != -jnp.inf
     return present if where is None else present & where
 
 
-def at_peak(x: Array, where: Array | None, peak: Array) -> Array:
+def at_peak(x: Logits, where: Mask, peak: Rows) -> Bool[Array, "*shape"]:
     return live(x, where) & (widen(x) == peak)
 
 
-def half_gap(x: Array, where: Array | None, peak: Array) -> Array:
+def half_gap(x: Logits, where: Mask, peak: Rows) -> Logits:
     """(x − m) / 2, which cannot overflow; 0 where absent."""
     return jnp.where(live(x, where), widen(x) * 0.5 - peak * 0.5, 0)
 
 
-def finite_part(beta: Array) -> Array:
+def finite_part(beta: Rows) -> Rows:
     """β, and 0 for ±∞, where no operator depends on it any more."""
     return jnp.where(jnp.isinf(beta), 0, beta)
 
 
-def gap(x: Array, beta: Array, where: Array | None, peak: Array) -> Array:
+def gap(x: Logits, beta: Rows, where: Mask, peak: Rows) -> Logits:
     """t of (1); −∞ where absent."""
     x_wide = widen(x)
     t = 2 * (finite_part(beta) * half_gap(x, where, peak))
@@ -53,7 +54,7 @@ def gap(x: Array, beta: Array, where: Array | None, peak: Array) -> Array:
     return jnp.where(live(x, where) & ~beyond, t, -jnp.inf)
 
 
-def statistics(x: Array, beta: Array, where: Array | None, axes: tuple[int, ...]) -> Statistics:
+def statistics(x: Logits, beta: Rows, where: Mask, axes: Axes) -> Statistics:
     x_wide, present = widen(x), live(x, where)
     highest = jnp.max(x_wide, axes, keepdims=True, initial=-jnp.inf, where=present)
     lowest = jnp.min(x_wide, axes, keepdims=True, initial=jnp.inf, where=present)
@@ -66,30 +67,30 @@ def statistics(x: Array, beta: Array, where: Array | None, axes: tuple[int, ...]
     return Statistics(peak, jnp.where(poisoned, jnp.nan, excess))
 
 
-def weights(x: Array, beta: Array, where: Array | None, stats: Statistics) -> Array:
+def weights(x: Logits, beta: Rows, where: Mask, stats: Statistics) -> Logits:
     """p of (3); 0 where absent."""
     share = 1 / jnp.where(stats.excess == -1, 1, 1 + stats.excess)
     return jnp.where(live(x, where), jnp.exp(gap(x, beta, where, stats.peak)) * share, 0)
 
 
-def complements(x: Array, beta: Array, where: Array | None, stats: Statistics) -> Array:
+def complements(x: Logits, beta: Rows, where: Mask, stats: Statistics) -> Logits:
     """1 − p without cancellation: s / (1 + s) at the peak, elsewhere p ≤ ½."""
     share = 1 / jnp.where(stats.excess == -1, 1, 1 + stats.excess)
     at_top = at_peak(x, where, stats.peak)
     return jnp.where(at_top, stats.excess * share, 1 - weights(x, beta, where, stats))
 
 
-def log_excess(stats: Statistics) -> Array:
+def log_excess(stats: Statistics) -> Rows:
     """log1p(s) = log Z − β m."""
     return jnp.log1p(stats.excess)
 
 
-def log_weights(x: Array, beta: Array, where: Array | None, stats: Statistics) -> Array:
+def log_weights(x: Logits, beta: Rows, where: Mask, stats: Statistics) -> Logits:
     """log p of (3); −∞ where absent."""
     return jnp.where(live(x, where), gap(x, beta, where, stats.peak) - log_excess(stats), -jnp.inf)
 
 
-def entropy(x: Array, beta: Array, where: Array | None, stats: Statistics, axes: tuple[int, ...]) -> Array:
+def entropy(x: Logits, beta: Rows, where: Mask, stats: Statistics, axes: Axes) -> Rows:
     """H = log1p(s) − Σ p t ≥ 0, a sum of terms of one sign; 0 for an empty row."""
     p = weights(x, beta, where, stats)
     mean_gap = 2 * finite_part(beta) * jnp.sum(p * half_gap(x, where, stats.peak), axes, keepdims=True)

@@ -19,9 +19,10 @@ import functools
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import lax
 
 from jsoftmax._core.dtypes import widen
+from jsoftmax._core.types import Axes, Logits, Mask, Rows
 from jsoftmax._partition import reference
 from jsoftmax._partition.reference import Statistics, finite_part, gap, half_gap, live, log_excess
 
@@ -41,12 +42,12 @@ __all__ = [
 ]
 
 
-def statistics(x: Array, beta: Array, where: Array | None, axes: tuple[int, ...]) -> Statistics:
+def statistics(x: Logits, beta: Rows, where: Mask, axes: Axes) -> Statistics:
     """(peak, excess) of each row: constants of every derivative, see above."""
     return reference.statistics(lax.stop_gradient(x), lax.stop_gradient(beta), where, axes)
 
 
-def deviation(v: Array, p: Array, x: Array, where: Array | None, stats: Statistics, axes: tuple[int, ...]) -> Array:
+def deviation(v: Logits, p: Logits, x: Logits, where: Mask, stats: Statistics, axes: Axes) -> Logits:
     """v − Σ p v over the live entries of each row, with the peak as origin."""
     present = live(x, where)
     top = reference.at_peak(x, where, stats.peak)
@@ -76,7 +77,7 @@ def _weight_tangent(primals, tangents, axes):
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(4,))
-def weights(x: Array, beta: Array, where: Array | None, stats: Statistics, axes: tuple[int, ...]) -> Array:
+def weights(x: Logits, beta: Rows, where: Mask, stats: Statistics, axes: Axes) -> Logits:
     """p: softmax(β x), float32 or wider; 0 where absent."""
     return reference.weights(x, beta, where, stats)
 
@@ -87,7 +88,7 @@ def _(axes, primals, tangents):
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(4,))
-def complements(x: Array, beta: Array, where: Array | None, stats: Statistics, axes: tuple[int, ...]) -> Array:
+def complements(x: Logits, beta: Rows, where: Mask, stats: Statistics, axes: Axes) -> Logits:
     """1 − p without cancellation."""
     return reference.complements(x, beta, where, stats)
 
@@ -98,7 +99,7 @@ def _(axes, primals, tangents):
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(4,))
-def log_weights(x: Array, beta: Array, where: Array | None, stats: Statistics, axes: tuple[int, ...]) -> Array:
+def log_weights(x: Logits, beta: Rows, where: Mask, stats: Statistics, axes: Axes) -> Logits:
     """log p; −∞ where absent."""
     return reference.log_weights(x, beta, where, stats)
 
@@ -109,7 +110,7 @@ def _(axes, primals, tangents):
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(4,))
-def entropy(x: Array, beta: Array, where: Array | None, stats: Statistics, axes: tuple[int, ...]) -> Array:
+def entropy(x: Logits, beta: Rows, where: Mask, stats: Statistics, axes: Axes) -> Rows:
     """H(p) of each row, in nats."""
     return reference.entropy(x, beta, where, stats, axes)
 
