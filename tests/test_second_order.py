@@ -12,8 +12,13 @@ import pytest
 from tests import inputs, oracle, registry, tolerance
 
 CASES = pytest.mark.parametrize("case", registry.CASES, ids=registry.label)
-ROWS = ("normal", "ties", "confident", "mask on holes", "axes (2, 0)")
-BETAS = (1.0, -1.3, 0.0, np.inf)
+BETAS = {  # every kind of β where the peak is shared; elsewhere one, for compiling is what takes the time
+    "ties": (1.0, -1.3, 0.0, np.inf),
+    "normal": (0.6,),
+    "confident": (1.0,),
+    "mask on holes": (-1.3,),
+    "axes (2, 0)": (1.7,),
+}
 
 
 def directions(case, s):
@@ -54,7 +59,8 @@ def check(case, s, along, v, g, bars, expected):
         axes = registry.class_axes(case, s) if size.ndim == s.arrays[case.logits].ndim else None
         # the oracle's difference quotient is exact to 30 digits
         scale = size.max(axes, keepdims=True, initial=0.0) + 1e-20
-        if "b" in s.arrays or case.name == "logmeanexp":  # there the peak is no origin, and the terms cancel
+        # there the peak is no origin, or there is one β for all rows, and the terms cancel
+        if "b" in s.arrays or case.name == "logmeanexp" or name == "beta":
             scale = scale + np.abs(v).max(initial=0.0) * np.abs(g).max(initial=0.0)
         what = f"derivative of {name} along {along}, {registry.label(case)} on {s.id!r} at {s.arrays['beta'].tolist()}"
         tolerance.check(actual, expected[name], np.float64, tolerance.SECOND_ORDER, what, scale=scale, gap=gap)
@@ -69,13 +75,13 @@ def finite_labels(case, s):
 
 
 @CASES
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("name", BETAS)
 def test_second_order(case, name):
     row = inputs.BY_NAME[name]
     if row.where is not None and not case.takes_where:
         row = inputs.BY_NAME["holes"]
     with jax.enable_x64(True):
-        for beta in BETAS:
+        for beta in BETAS[name]:
             s = registry.sample(case, row, np.float64, beta)
             if case.name in ("logsumexp", "logmeanexp") or np.isfinite(beta):
                 s = finite_labels(case, s)

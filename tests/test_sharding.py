@@ -94,7 +94,7 @@ SHARD_MAPS = pytest.mark.parametrize(
     [
         pytest.param(True, 1 / 3, id="checked-shared"),
         pytest.param(True, "row", id="checked-sharded"),
-        pytest.param(False, 1 / 3, id="unchecked-shared"),
+        pytest.param(False, 1 / 3, id="unchecked-shared", marks=pytest.mark.slow),
         pytest.param(False, "row", id="unchecked-sharded", marks=pytest.mark.slow),
     ],
 )

@@ -29,6 +29,7 @@ OPERATORS = pytest.mark.parametrize("case", CASES, ids=registry.label)
 SLOW = {  # each near to another that stays
     "checkpoint nothing_saveable",
     "map in batches",
+    "fori_loop",
     "reverse_over_forward",
     "hessian",
     "jax_softmax_custom_jvp",
@@ -89,8 +90,8 @@ def value_and_grad(f, names, arrays, g):
         return jnp.vdot(g, value), value
 
     d, rest = ({k: v for k, v in arrays.items() if (k in names) is kept} for kept in (True, False))
-    (_, value), cotangents = jax.value_and_grad(loss, has_aux=True)(d, rest)
-    alone, _ = jax.grad(loss, has_aux=True)(d, rest)
+    (_, value), cotangents = jax.jit(jax.value_and_grad(loss, has_aux=True))(d, rest)
+    alone, _ = jax.jit(jax.grad(loss, has_aux=True))(d, rest)
     jax.tree.map(np.testing.assert_array_equal, alone, cotangents)
     return value, cotangents
 
@@ -242,7 +243,7 @@ def test_reverse_of_loop(case, name):
     check(case, s, g, *jitted(f, case.differentiable, on_device(s), jnp.asarray(g)))
 
 
-@pytest.mark.parametrize("name", ["vmap", "pmap", "while_loop"])
+@pytest.mark.parametrize("name", ["vmap", pytest.param("pmap", marks=pytest.mark.slow), "while_loop"])
 @OPERATORS
 def test_loop_of_reverse(case, name):
     s = sample(case, turn(case, list(LIFTS).index(name)) + 1)

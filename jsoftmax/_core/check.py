@@ -14,6 +14,7 @@ from jax.typing import ArrayLike
 
 from jsoftmax._core import axes as ax
 from jsoftmax._core import dtypes
+from jsoftmax._core.labels import UNREPRESENTABLE
 
 Operand = Array | np.ndarray
 
@@ -24,6 +25,8 @@ def array(name: str, argument: str, value: Any) -> Operand:
     """`value` as something with a shape and a dtype; lists are refused as jax.numpy refuses them."""
     if isinstance(value, Array | np.ndarray):
         return value
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:  # NumPy would make an object of it
+        value = float(value)
     if isinstance(value, np.generic | int | float | complex):  # bool is an int
         return np.asarray(value)
     if hasattr(value, "__jax_array__"):
@@ -42,7 +45,14 @@ def real(name: str, argument: str, value: Any) -> Operand:
     value = array(name, argument, value)
     if not _is_real(value.dtype):
         raise TypeError(f"{name}: `{argument}` must be a floating or integer array, got dtype {value.dtype}.")
+    if isinstance(value, np.ndarray) and _is_wide_integer(value):
+        return value.astype(dtypes.default_float())
     return value
+
+
+def _is_wide_integer(value: np.ndarray) -> bool:
+    """64-bit integers on the host: without x64 JAX would keep their low half."""
+    return value.dtype.kind in "iu" and value.dtype.itemsize > 4
 
 
 def axes(name: str, axis: Any, ndim: int) -> tuple[int, ...]:
@@ -148,6 +158,9 @@ def integer_labels(name: str, labels: Any, rows: tuple[int, ...]) -> Operand:
         raise ValueError(
             f"{name}: `labels` must have the shape of the logits without the class axes {rows}, got {labels.shape}."
         )
+    if isinstance(labels, np.ndarray) and _is_wide_integer(labels):
+        fits = (labels > UNREPRESENTABLE) & (labels < 2**31)
+        return np.where(fits, np.where(fits, labels, 0).astype(np.int32), np.int32(UNREPRESENTABLE))
     return labels
 
 
@@ -168,11 +181,12 @@ def distribution(name: str, labels: Any, shape: tuple[int, ...]) -> Operand:
 def ignore_label(name: str, ignore: Any) -> Operand | None:
     if ignore is None:
         return None
+    wide = isinstance(ignore, int) or (isinstance(ignore, np.generic | np.ndarray) and np.ndim(ignore) == 0)
+    if wide and np.asarray(ignore).dtype.kind in "iuO" and not UNREPRESENTABLE < int(ignore) < 2**31:
+        raise ValueError(f"{name}: `ignore_label` must fit in 32 bits and be above -2**31, got {int(ignore)}.")
     ignore = array(name, "ignore_label", ignore)
     if not jnp.issubdtype(ignore.dtype, jnp.integer) or ignore.shape != ():
         raise TypeError(
             f"{name}: `ignore_label` must be an integer or None, got dtype {ignore.dtype} and shape {ignore.shape}."
         )
-    if isinstance(ignore, np.ndarray | np.generic) and not -(2**31) <= int(ignore) < 2**31:
-        raise ValueError(f"{name}: `ignore_label` must fit in 32 bits, got {int(ignore)}.")
-    return ignore.astype(np.int32)
+    return ignore.astype(np.int32) if isinstance(ignore, np.ndarray) else ignore

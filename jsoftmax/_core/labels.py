@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-UNREPRESENTABLE = np.iinfo(np.int32).min  # no class has this index
+UNREPRESENTABLE = int(np.iinfo(np.int32).min)  # no class has this index, and no label to be ignored
 
 
 def as_int32(labels: Array) -> Array:

@@ -20,7 +20,7 @@ from jax.typing import ArrayLike
 
 from jsoftmax._core import axes as ax
 from jsoftmax._core import check
-from jsoftmax._core.labels import as_int32
+from jsoftmax._core.labels import UNREPRESENTABLE, as_int32
 from jsoftmax._core.operands import prepare
 from jsoftmax._core.rule import with_vjp
 from jsoftmax._partition import pullback
@@ -104,7 +104,7 @@ def softmax_cross_entropy_with_integer_labels(
       where: boolean, broadcasts to `logits`; False marks an absent class.
       beta: inverse temperature, any real or ±inf; a scalar, or an array that broadcasts to the result.
       temperature, base: T = 1/β or e^β instead of `beta`, as in `softmax`.
-      ignore_label: integer, may be traced. A row with this label has loss 0 and gradient 0, whatever it holds.
+      ignore_label: integer above −2³¹, may be traced. A row with this label has loss 0 and gradient 0, whatever it holds.
 
     Returns:
       one loss a row: shape of `labels`, float32 or wider. A label outside [0, V) that is not `ignore_label` gives NaN,
@@ -146,7 +146,9 @@ def _distribution_loss(x, labels, where, beta, axes, kind):
 @functools.partial(jax.jit, static_argnums=(5, 6))
 def _index_loss(x, labels, where, beta, ignore_label, axes, kind):
     labels = as_int32(lax.expand_dims(labels, axes))
-    ignored = jnp.zeros(labels.shape, bool) if ignore_label is None else labels == ignore_label
+    ignored = jnp.zeros(labels.shape, bool)
+    if ignore_label is not None:
+        ignored = (labels == as_int32(ignore_label)) & (labels != UNREPRESENTABLE)
     x, where, beta, labels, ignored = prepare(x, where, beta, kind, axes, False, labels, ignored)
     return ax.drop(_ruled_index_loss(x, labels, ignored, where, beta, axes), axes)
 
@@ -196,7 +198,7 @@ def _distribution_primal(x, labels, where, beta, axes):
 def _distribution_fwd(x, labels, where, beta, axes):
     stats = statistics(x, beta, where, axes)
     y = labels.astype(stats.peak.dtype)
-    loss = -jnp.sum(_times_log(y, log_weights(x, beta, where, stats, axes)), axes, keepdims=True)  # (2)
+    loss = jnp.sum(-_times_log(y, log_weights(x, beta, where, stats, axes)), axes, keepdims=True)  # (2)
     return _poison(loss, jnp.isnan(stats.excess)), (x, labels, where, beta, stats)
 
 
@@ -235,7 +237,7 @@ def _index_fwd(x, labels, ignored, where, beta, axes):
     # an ignored row may hold anything, NaN included: nothing of it goes on
     stats = Statistics(*(jnp.where(ignored, 0, s) for s in stats))
     log_p = log_weights(x, beta, where, stats, axes)
-    loss = -jnp.sum(jnp.where(_at_label(x, labels, axes), log_p, 0), axes, keepdims=True)  # (1)
+    loss = jnp.sum(jnp.where(_at_label(x, labels, axes), -log_p, 0), axes, keepdims=True)  # (1)
     loss = _poison(loss, jnp.isnan(stats.excess) | ~_is_class(x, labels, axes))
     return jnp.where(ignored, 0, loss), (x, labels, ignored, where, beta, stats)
 

@@ -149,7 +149,7 @@ def logmeanexp(
 
 @functools.partial(jax.jit, static_argnums=(4, 5, 6))
 def _logsumexp(x, where, beta, b, axes, kind, keepdims):
-    b = b if b is None else ax.lift(b, x.ndim).astype(beta.dtype)
+    b = b if b is None else ax.lift(b, x.ndim).astype(dtypes.of_logits(b.dtype))
     x, where, beta, b = prepare(x, where, beta, kind, axes, keepdims, b)
     y = _ruled_lse(x, where, beta, axes) if b is None else _ruled_signed_lse(x, where, beta, b, axes)
     return ax.drop(y, axes, keepdims)
@@ -248,7 +248,7 @@ _ruled_lse = with_vjp(_lse_primal, _lse_fwd, _lse_bwd, static=(3,))
 
 def _signed_statistics(x, beta, where, b, axes):
     """Peak and L = log Σ b exp(t), from the logits t + log|b| at β = 1, each sign apart."""
-    x, beta, b = lax.stop_gradient((x, beta, b))
+    x, beta, b = lax.stop_gradient((x, beta, b.astype(beta.dtype)))
     b = jnp.where(live(x, where), b, 0)
     peak, excess = statistics(x, beta, b != 0, axes)
     z = gap(x, beta, where, peak) + jnp.log(jnp.abs(b))
@@ -262,6 +262,7 @@ def _signed_statistics(x, beta, where, b, axes):
 
 def _ratios(x, beta, where, b, peak, log_z, axes):
     """r of (5) and b r."""
+    b = b.astype(beta.dtype)
     log_r = gap(x, beta, where, peak) - _log_z(x, beta, where, b, peak, log_z, axes)
     r = jnp.where(live(x, where) & (log_z != -jnp.inf), jnp.exp(log_r), 0)
     # not `where(b == 0, 0, b r)`: the slope of b r at b = 0 is r
@@ -280,7 +281,7 @@ def _(axes, primals, tangents):
     r, w = _ratios(x, beta, where, b, peak, log_z, axes)
     t_dot = finite_part(beta) * dtypes.widen(x_dot)
     t_dot += 2 * half_gap(x, where, peak) * jnp.where(jnp.isinf(beta), 0, beta_dot)
-    moved = jnp.where(live(x, where), w * t_dot + r * b_dot, 0)
+    moved = jnp.where(live(x, where), w * t_dot + r * b_dot.astype(beta.dtype), 0)
     return _log_z(*primals, axes), jnp.sum(moved, axes, keepdims=True)
 
 
@@ -303,6 +304,7 @@ def _signed_slopes(x, beta, where, b, peak, log_z, axes):
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(6,))
 def _signed_lse(x, beta, where, b, peak, log_z, axes):
+    b = b.astype(beta.dtype)
     mean = peak + 2 * jnp.sum(jnp.where(b == 0, 0, b * half_gap(x, where, peak)), axes, keepdims=True)
     flat = jnp.where(log_z == 0, mean, log_z * jnp.inf)
     y = jnp.where(beta == 0, flat, peak + log_z / jnp.where(beta == 0, 1, beta))
@@ -316,7 +318,7 @@ def _(axes, primals, tangents):
     x, beta, where, b, peak, log_z = primals
     x_dot, beta_dot, _, b_dot, _, _ = tangents
     along_x, along_b, along_beta = _signed_slopes(x, beta, where, b, peak, log_z, axes)
-    moved = jnp.where(live(x, where), along_x * dtypes.widen(x_dot) + along_b * b_dot, 0)
+    moved = jnp.where(live(x, where), along_x * dtypes.widen(x_dot) + along_b * b_dot.astype(beta.dtype), 0)
     return _signed_lse(*primals, axes), jnp.sum(moved, axes, keepdims=True) + along_beta * beta_dot
 
 
@@ -335,7 +337,7 @@ def _signed_lse_bwd(axes, residuals, g):
     along_x, along_b, along_beta = _signed_slopes(x, beta, where, b, peak, log_z, axes)
     x_bar = jnp.where(live(x, where), g * along_x, 0).astype(x.dtype)
     b_bar = jnp.where(live(x, where), g * along_b, 0)
-    return x_bar, None, ax.sum_to(g * along_beta, beta.shape), ax.sum_to(b_bar, b.shape)
+    return x_bar, None, ax.sum_to(g * along_beta, beta.shape), ax.sum_to(b_bar, b.shape).astype(b.dtype)
 
 
 _ruled_signed_lse = with_vjp(_signed_lse_primal, _signed_lse_fwd, _signed_lse_bwd, static=(4,))

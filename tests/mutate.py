@@ -1,0 +1,597 @@
+"""Mutation testing: the library is broken in known ways, one at a time, and for each a few tests have to fail.
+
+    python -m tests.mutate                      every mutant
+    python -m tests.mutate one-hot ties-counted the named ones
+    python -m tests.mutate --list               what there is
+
+A mutant is one replacement in one file, made in a temporary copy; the working tree is only read. The exit status is 1
+if a mutant survives, if its old text is not in the file exactly once, if it fails by being no program instead of by
+being wrong, or if the copy without a mutation fails what is selected.
+"""
+
+import dataclasses
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import tyro
+from tqdm import tqdm
+
+ROOT = Path(__file__).parents[1]
+COPIED = ("jsoftmax", "tests", "experiments", "docs", "README.md", "pyproject.toml")
+PYTEST = (sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist")
+TIME_LIMIT = 900  # seconds for one run of pytest
+# what Python says of code that is no program: no test found anything wrong with a number
+NO_PROGRAM = re.compile(r"(Syntax|Indentation|Name|UnboundLocal|Import|ModuleNotFound|Attribute)Error\b")
+
+
+class Mutant(NamedTuple):
+    name: str
+    path: str  # below jsoftmax/
+    old: str
+    new: str
+    tests: str  # pytest's arguments: one file of tests/ and -k
+
+    def problem(self, root: Path) -> str:
+        """Why it cannot be made there; empty if it can."""
+        found = (root / "jsoftmax" / self.path).read_text(encoding="utf-8").count(self.old)
+        if self.old == self.new:
+            return "changes nothing"
+        return "" if found == 1 else f"old text found {found} times in {self.path}"
+
+    def apply(self, root: Path) -> None:
+        path = root / "jsoftmax" / self.path
+        path.write_text(path.read_text(encoding="utf-8").replace(self.old, self.new), encoding="utf-8")
+
+
+CORE_AXES, CORE_LABELS, CORE_MEAN = "_core/axes.py", "_core/labels.py", "_core/reduce.py"
+REFERENCE, STATISTICS, PULLBACK = "_partition/reference.py", "_partition/statistics.py", "_partition/pullback.py"
+CROSS_ENTROPY, LOGSUMEXP, SOFTMAX = "_ops/cross_entropy.py", "_ops/logsumexp.py", "_ops/softmax.py"
+
+MUTANTS = (
+    # labels
+    Mutant(
+        "one-hot",
+        CROSS_ENTROPY,
+        "t_bar = jnp.where(at_label, -rest, p)  # (3)",
+        "t_bar = p",
+        "test_torture.py -k 'eager and T01 and cross_entropy'",
+    ),
+    Mutant(
+        "labels-clamped",
+        CROSS_ENTROPY,
+        "    labels = as_int32(lax.expand_dims(labels, axes))\n",
+        "    labels = as_int32(lax.expand_dims(labels, axes))\n"
+        "    labels = jnp.clip(labels, 0, ax.class_count(x.shape, axes) - 1)\n",
+        "test_torture.py -k 'eager and L01'",
+    ),
+    Mutant(
+        "labels-from-the-end",  # −1 means the last class
+        CROSS_ENTROPY,
+        "    labels = as_int32(lax.expand_dims(labels, axes))\n",
+        "    labels = as_int32(lax.expand_dims(labels, axes))\n"
+        "    labels = jnp.where(labels < 0, labels + ax.class_count(x.shape, axes), labels)\n",
+        "test_torture.py -k 'eager and L01'",
+    ),
+    Mutant(
+        "labels-wrapped-to-32-bits",
+        CORE_LABELS,
+        "return jnp.where(fits, narrow, UNREPRESENTABLE)",
+        "return narrow",
+        "test_api.py -k test_no_label_wraps_onto_a_class",
+    ),
+    Mutant(
+        "labels-unsigned-taken-as-signed",
+        CORE_LABELS,
+        "if info.max <= np.iinfo(np.int32).max:",
+        "if info.max <= np.iinfo(np.uint32).max:",
+        "test_api.py -k 'test_ignoring_one_label and [-1]'",
+    ),
+    Mutant(
+        "ignore-label-of-64-bits",
+        "_core/check.py",
+        "not UNREPRESENTABLE < int(ignore) < 2**31",
+        "not -(2**63) <= int(ignore) < 2**64",
+        "test_errors.py -k 'test_refused and integer_labels and not jit'",
+    ),
+    Mutant(
+        "bad-label-not-poisoned-in-value",
+        CROSS_ENTROPY,
+        "loss = _poison(loss, jnp.isnan(stats.excess) | ~_is_class(x, labels, axes))",
+        "loss = _poison(loss, jnp.isnan(stats.excess))",
+        "test_torture.py -k 'eager and L01'",
+    ),
+    Mutant(
+        "bad-label-not-poisoned-in-gradient",
+        CROSS_ENTROPY,
+        "bad = jnp.isnan(stats.excess) | ~_is_class(x, labels, axes)\n    used",
+        "bad = jnp.isnan(stats.excess)\n    used",
+        "test_torture.py -k 'eager and L01'",
+    ),
+    Mutant(
+        "ignored-row-times-0",
+        CROSS_ENTROPY,
+        "return jnp.where(ignored, 0, loss), (x, labels",
+        "return jnp.where(ignored, 0, 1) * loss, (x, labels",
+        "test_torture.py -k 'eager and L02'",
+    ),
+    Mutant(
+        "unread-row-read",  # cotangent 0, row NaN
+        CROSS_ENTROPY,
+        "return (g == 0) & bad",
+        "return jnp.zeros_like(bad)",
+        "test_torture.py -k 'eager and T09 and unread'",
+    ),
+    Mutant(
+        "0-log-0",
+        CROSS_ENTROPY,
+        "return jnp.where((y == 0) & (log_p == -jnp.inf), 0, y * log_p)",
+        "return y * log_p",
+        "test_torture.py -k 'eager and L06'",
+    ),
+    Mutant(
+        "soft-labels-gradient-sign",
+        CROSS_ENTROPY,
+        "labels_bar = -g * ",
+        "labels_bar = g * ",
+        "test_torture.py -k 'eager and L06'",
+    ),
+    Mutant(
+        "absent-label-pulls-β",
+        CROSS_ENTROPY,
+        "beta_bar = jnp.where(jnp.any(at_label & live(x, where), axes, keepdims=True), beta_bar, 0)\n    ",
+        "",
+        "test_lanes.py -k 'test_disable_jit and integer_labels'",
+    ),
+    Mutant(
+        "absent-mass-pulls-β",
+        CROSS_ENTROPY,
+        "    beta_bar -= _pull_of_absent(y, g, unused, x, beta, where, stats, axes)\n",
+        "",
+        "test_lanes.py -k 'test_disable_jit and softmax_cross_entropy'",
+    ),
+    # masks
+    Mutant(
+        "mask-forgotten-in-backward",
+        LOGSUMEXP,
+        "    x_bar = jnp.where(live(x, where), g * weights(x, beta, where, stats, axes), 0)\n",
+        "    x_bar = jnp.where(live(x, None), g * weights(x, beta, None, stats, axes), 0)\n",
+        "test_torture.py -k 'eager and T07 and logsumexp'",
+    ),
+    Mutant(
+        "masked-label-reached",
+        CROSS_ENTROPY,
+        "return live(x, where) | (pulled if where is None else pulled & where)",
+        "return live(x, where) | pulled",
+        "test_torture.py -k 'eager and T06'",
+    ),
+    Mutant(
+        "masked-content-read",
+        REFERENCE,
+        "return jnp.where(live(x, where), widen(x) * 0.5 - peak * 0.5, 0)",
+        "return widen(x) * 0.5 - peak * 0.5",
+        "test_torture.py -k 'eager and B08 and logsumexp'",
+    ),
+    Mutant(
+        "masked-tangent-read",
+        STATISTICS,
+        "    by_x = by_x if where is None else jnp.where(where, by_x, 0)\n",
+        "",
+        "test_laws.py -k T31",
+    ),
+    # (peak, excess)
+    Mutant(
+        "ties-not-counted",
+        REFERENCE,
+        "excess = below + (ties - 1)",
+        "excess = below + (jnp.minimum(ties, 1) - 1)",
+        "test_torture.py -k 'eager and T14'",
+    ),
+    Mutant(
+        "ties-counted-twice",
+        REFERENCE,
+        "below = jnp.sum(jnp.where(top, 0, jnp.exp(gap(x, beta, where, peak))), axes, keepdims=True)",
+        "below = jnp.sum(jnp.exp(gap(x, beta, where, peak)), axes, keepdims=True)",
+        "test_torture.py -k 'eager and T14'",
+    ),
+    Mutant(
+        "peak-of-βx",
+        REFERENCE,
+        "top = at_peak(x, where, peak)\n    below",
+        "top = live(x, where) & (finite_part(beta) * x_wide == finite_part(beta) * peak)\n    below",
+        "test_torture.py -k 'eager and B06'",
+    ),
+    Mutant(
+        "gap-not-halved",
+        REFERENCE,
+        "widen(x) * 0.5 - peak * 0.5",
+        "(widen(x) - peak) * 0.5",
+        "test_torture.py -k 'eager and B06'",
+    ),
+    Mutant(
+        "peak-for-negative-β",
+        REFERENCE,
+        "jnp.where(beta < 0, lowest, highest)",
+        "highest",
+        "test_torture.py -k 'eager and B04'",
+    ),
+    Mutant(
+        "infinite-β-as-0",
+        REFERENCE,
+        "return jnp.where(live(x, where) & ~beyond, t, -jnp.inf)",
+        "return jnp.where(live(x, where), t, -jnp.inf)",
+        "test_torture.py -k 'eager and B02'",
+    ),
+    Mutant(
+        "infinite-logit-not-poisoned",
+        REFERENCE,
+        "poisoned = (highest == jnp.inf) | (jnp.isnan(beta) & (highest != -jnp.inf))",
+        "poisoned = jnp.isnan(beta) & (highest != -jnp.inf)",
+        "test_torture.py -k 'eager and T08'",
+    ),
+    Mutant(
+        "log-of-1-plus",
+        REFERENCE,
+        "return jnp.log1p(stats.excess)",
+        "return jnp.log(1 + stats.excess)",
+        "test_torture.py -k 'eager and T13'",
+    ),
+    Mutant(
+        "1-minus-p",
+        REFERENCE,
+        "return jnp.where(at_top, stats.excess * share, 1 - weights(x, beta, where, stats))",
+        "return 1 - weights(x, beta, where, stats)",
+        "test_torture.py -k 'eager and T13'",
+    ),
+    Mutant(
+        "loss-from-lse-alone",
+        REFERENCE,
+        "gap(x, beta, where, stats.peak) - log_excess(stats)",
+        "beta * widen(x) - (beta * stats.peak + log_excess(stats))",
+        "test_torture.py -k 'eager and T15'",
+    ),
+    Mutant(
+        "empty-row-has-an-entropy",
+        REFERENCE,
+        "return jnp.where(stats.excess == -1, 0, log_excess(stats) - mean_gap)",
+        "return log_excess(stats) - mean_gap",
+        "test_torture.py -k 'eager and B01 and logsumexp'",
+    ),
+    Mutant(
+        "empty-row-at-infinite-β",
+        LOGSUMEXP,
+        "    y = jnp.where(stats.excess == -1, _of_nothing(beta), y)\n"
+        "    return jnp.where((stats.peak == jnp.inf) & ~jnp.isnan(beta), jnp.inf, y)\n\n\n@_lse",
+        "    return jnp.where((stats.peak == jnp.inf) & ~jnp.isnan(beta), jnp.inf, y)\n\n\n@_lse",
+        "test_properties.py -k 'P1 and logsumexp'",
+    ),
+    Mutant(
+        "origin-not-at-the-peak",
+        STATISTICS,
+        "    v = v - origin\n",
+        "",
+        "test_torture.py -k 'eager and T24'",
+    ),
+    Mutant(
+        "merge-loses-a-tie",
+        "_partition/merge.py",
+        "lead + (1 + tail) * jnp.exp(t)",
+        "lead + tail * jnp.exp(t)",
+        "test_merge.py -k '1.0 and tie'",
+    ),
+    # dtypes
+    Mutant(
+        "sums-in-half-precision",
+        "_core/dtypes.py",
+        "return jnp.float32 if jnp.finfo(dtype).bits < 32 else dtype",
+        "return dtype",
+        "test_laws.py -k 'T27 and bfloat16 and not log'",
+    ),
+    # β
+    Mutant(
+        "β-once-too-few",
+        PULLBACK,
+        "jnp.where(reach, finite_part(beta) * t_bar, 0)",
+        "jnp.where(reach, t_bar, 0)",
+        "test_torture.py -k 'eager and T05'",
+    ),
+    Mutant(
+        "β-once-too-often",
+        PULLBACK,
+        "jnp.where(reach, finite_part(beta) * t_bar, 0)",
+        "jnp.where(reach, finite_part(beta) * (finite_part(beta) * t_bar), 0)",
+        "test_torture.py -k 'eager and T05'",
+    ),
+    Mutant(
+        "β-missing-in-the-jacobian",
+        SOFTMAX,
+        "slope, present = finite_part(beta), live(x, None)",
+        "slope, present = jnp.ones_like(beta), live(x, None)",
+        "test_torture.py -k 'eager and X06'",
+    ),
+    Mutant(
+        "β-slope-sign",
+        PULLBACK,
+        "beta_bar = 2 * jnp.sum(",
+        "beta_bar = -2 * jnp.sum(",
+        "test_torture.py -k 'eager and B08 and cross_entropy'",
+    ),
+    Mutant(
+        "entropy-slope-sign",
+        LOGSUMEXP,
+        "return _saturate(-entropy(",
+        "return _saturate(entropy(",
+        "test_torture.py -k 'eager and B08 and logsumexp'",
+    ),
+    Mutant(
+        "β-cotangent-not-summed",
+        CORE_AXES,
+        "return jnp.sum(cotangent, spread, keepdims=True) if spread",
+        "return jnp.max(cotangent, spread, keepdims=True) if spread",
+        "test_transforms.py -k 'of_the_call and [softmax-jit]'",
+    ),
+    Mutant(
+        "temperature-slope-sign",
+        "_core/temperature.py",
+        "return beta, -finite * (finite * tangents[0])",
+        "return beta, finite * (finite * tangents[0])",
+        "test_api.py -k 'test_three_names and temperature-softmax'",
+    ),
+    Mutant(
+        "temperature-0-of-either-sign",
+        "_core/temperature.py",
+        "return jnp.where(cold, jnp.inf, 1 / jnp.where(cold, 1, temperature))",
+        "return 1 / temperature",
+        "test_api.py -k 'test_limits and temperature and -softmax'",
+    ),
+    Mutant(
+        "temperature-0-infinite-slope",
+        "_core/temperature.py",
+        "finite = jnp.where(jnp.isinf(beta), 0, beta)",
+        "finite = beta",
+        "test_api.py -k 'test_limits and temperature and -softmax'",
+    ),
+    Mutant(
+        "base-0-infinite-slope",
+        "_core/temperature.py",
+        "jnp.where(limit, 0, 1 / jnp.where(limit, 1, base)) * tangents[0]",
+        "tangents[0] / base",
+        "test_api.py -k 'test_limits and base and -softmax'",
+    ),
+    Mutant(
+        "default-β-by-value",
+        "_core/check.py",
+        'named = (("beta", None if beta is DEFAULT_BETA else beta)',
+        'named = (("beta", None if isinstance(beta, float) and beta == DEFAULT_BETA else beta)',
+        "test_errors.py -k 'test_refused[softmax]'",
+    ),
+    # rules closed under differentiation
+    Mutant(
+        "raw-derivative-of-weights",
+        STATISTICS,
+        "return weights(*primals, axes), _weight_tangent(primals, tangents, axes)",
+        "return jax.jvp(reference.weights, primals, tangents)",
+        "test_torture.py -k 'eager and T01 and logsumexp'",
+    ),
+    Mutant(
+        "raw-derivative-of-complements",
+        STATISTICS,
+        "return complements(*primals, axes), -_weight_tangent(primals, tangents, axes)",
+        "return jax.jvp(reference.complements, primals, tangents)",
+        "test_torture.py -k 'eager and T01 and cross_entropy'",
+    ),
+    Mutant(
+        "raw-derivative-of-log-weights",
+        STATISTICS,
+        "return log_weights(*primals, axes), _log_weight_tangent(primals, tangents, axes)",
+        "return jax.jvp(reference.log_weights, primals, tangents)",
+        "test_second_order.py -k 'normal-softmax_cross_entropy and not integer'",
+    ),
+    Mutant(
+        "raw-derivative-of-entropy",
+        STATISTICS,
+        "return entropy(*primals, axes), -jnp.sum(t * p_dot, axes, keepdims=True)",
+        "return jax.jvp(lambda *a: reference.entropy(*a, axes), primals, tangents)",
+        "test_second_order.py -k 'third and [logsumexp]'",
+    ),
+    # weighted mean
+    Mutant(
+        "mean-of-loss-times-mask",
+        CORE_MEAN,
+        "total = jnp.sum(w * jnp.where(counts, losses, 0))",
+        "total = jnp.sum(w * losses)",
+        "test_torture.py -k 'eager and W03'",
+    ),
+    Mutant(
+        "mean-counts-ignored-rows",
+        CORE_MEAN,
+        "count = jnp.sum(w)\n",
+        "count = jnp.sum(jnp.ones_like(w))\n",
+        "test_torture.py -k 'eager and W03'",
+    ),
+    Mutant(
+        "mean-of-nothing",
+        CORE_MEAN,
+        "jnp.where(count == 0, 0, total / jnp.where(count == 0, 1, count))",
+        "total / count",
+        "test_torture.py -k 'eager and R02'",
+    ),
+    # log-mean-exp and multiplicities
+    Mutant(
+        "mean-exp-as-lse-minus-log-n",
+        LOGSUMEXP,
+        "log_mean = jnp.where(growth > -0.5, near, log_excess(stats) - jnp.log(count))",
+        "log_mean = log_excess(stats) - jnp.log(count)",
+        "test_value_and_grad.py -k 'half_precision and bfloat16-logmeanexp'",
+    ),
+    Mutant(
+        "mean-exp-slope-without-series",
+        LOGSUMEXP,
+        "small = jnp.abs(tau) < 0.5",
+        "small = jnp.zeros(tau.shape, bool)",
+        "test_torture.py -k 'eager and B01 and logmeanexp'",
+    ),
+    Mutant(
+        "multiplicity-0-has-a-peak",
+        LOGSUMEXP,
+        "peak, excess = statistics(x, beta, b != 0, axes)",
+        "peak, excess = statistics(x, beta, where, axes)",
+        "test_torture.py -k 'eager and X03'",
+    ),
+    Mutant(
+        "multiplicity-0-times-infinity",
+        LOGSUMEXP,
+        "return r, b * jnp.where((b == 0) & ~jnp.isfinite(r), 0, r)",
+        "return r, b * r",
+        "test_torture.py -k 'eager and X03'",
+    ),
+    # axes, modes, devices
+    Mutant(
+        "order-of-axes",
+        CORE_AXES,
+        "    for i in axes:\n        along",
+        "    for i in sorted(axes):\n        along",
+        "test_torture.py -k 'eager and T19 and cross_entropy'",
+    ),
+    Mutant(
+        "forward-mode-ignored",
+        "_core/rule.py",
+        "return primal(*args) if _forward_mode.value else ruled(*args)",
+        "return ruled(*args)",
+        "test_laws.py -k 'T31 and logsumexp'",
+    ),
+    Mutant(
+        "mesh-not-aligned",
+        "_core/mesh.py",
+        "return tuple(x if x is None else _cast(x, axes - _varying(x)) for x in operands)",
+        "return operands",
+        "test_sharding.py -k 'shard_map_of_reverse and [softmax-checked-shared]'",
+    ),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Options of the mutation run."""
+
+    names: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    """Mutants to run; all if none is named."""
+    list: bool = False
+    """Show them and what has to kill each; run nothing."""
+    jobs: int = 2
+    """How many run at the same time."""
+
+
+def copy_to(source: Path, there: Path) -> Path:
+    """What the tests read, without compiled files, which could be older than a mutation made in the same second."""
+    there.mkdir()
+    for name in COPIED:
+        if (source / name).is_dir():
+            shutil.copytree(source / name, there / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy2(source / name, there / name)
+    return there
+
+
+def run_tests(root: Path, selection: str) -> tuple[int | None, str, str]:
+    """(exit status of pytest, None past the time limit; the test that failed and why, in a line; the output)."""
+    file, *options = shlex.split(selection)
+    environment = os.environ | {"PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "400"}
+    try:
+        run = subprocess.run(
+            [*PYTEST, f"tests/{file}", *options],
+            cwd=root,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=TIME_LIMIT,
+        )
+    except subprocess.TimeoutExpired:
+        return None, "", ""
+    failed = re.search(r"^(?:FAILED|ERROR) (.*)", run.stdout, re.MULTILINE)
+    return run.returncode, failed[1] if failed else "", run.stdout
+
+
+def unions(mutants: Iterable[Mutant]) -> list[str]:
+    """The selections of all, one for each file."""
+    keywords = defaultdict(dict)
+    for mutant in mutants:
+        file, _, keyword = shlex.split(mutant.tests)
+        keywords[file][f"({keyword})"] = None
+    return [f"{file} -k {shlex.quote(' or '.join(found))}" for file, found in keywords.items()]
+
+
+def fate(mutant: Mutant, source: Path) -> tuple[str, str]:
+    """What becomes of it, and of which test: "killed" is the only good word."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = copy_to(source, Path(folder) / "copy")
+        mutant.apply(root)
+        status, failed, _ = run_tests(root, mutant.tests)
+    if status is None:
+        return "TIMED OUT", mutant.tests
+    if status == 0:
+        return "SURVIVED", mutant.tests
+    if status != 1 or not failed or NO_PROGRAM.search(failed.partition(" - ")[2]):
+        return "BROKEN", failed or f"pytest ended with {status}: {mutant.tests}"
+    return "killed", failed.partition(" - ")[0].removeprefix("tests/")
+
+
+def in_parallel(jobs: int, what: str, unit: str, tasks: dict) -> dict:
+    """{key: result} of {key: (function, *arguments)}, with a progress bar."""
+    with ThreadPoolExecutor(jobs) as pool:
+        futures = {pool.submit(*task): key for key, task in tasks.items()}
+        done = {futures[f]: f.result() for f in tqdm(as_completed(futures), total=len(futures), desc=what, unit=unit)}
+    return {key: done[key] for key in tasks}
+
+
+def table(rows: Iterable[tuple[str, str, str]]) -> str:
+    rows = [("mutant", "fate", "test"), *rows]
+    widths = [max(len(row[i]) for row in rows) for i in range(2)]
+    return "\n".join(f"{name:<{widths[0]}}  {word:<{widths[1]}}  {test}" for name, word, test in rows)
+
+
+def main(config: Config) -> int:
+    by_name = {mutant.name: mutant for mutant in MUTANTS}
+    unknown = [name for name in config.names if name not in by_name]
+    if unknown or len(by_name) != len(MUTANTS):
+        print(f"no such mutant: {', '.join(unknown)}" if unknown else "two mutants have one name", file=sys.stderr)
+        return 1
+    chosen = [by_name[name] for name in dict.fromkeys(config.names)] or MUTANTS
+    if config.list:
+        print(table((mutant.name, mutant.path, mutant.tests) for mutant in chosen))
+        return 0
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        source = copy_to(ROOT, Path(folder) / "source")  # what is edited meanwhile does not matter
+        problems = [f"{mutant.name}: {problem}" for mutant in chosen if (problem := mutant.problem(source))]
+        if problems:
+            print("\n".join(problems), file=sys.stderr)
+            return 1
+        selections = unions(chosen)
+        clean = in_parallel(config.jobs, "without a mutation", "file", {s: (run_tests, source, s) for s in selections})
+        wrong = {s: output for s, (status, _, output) in clean.items() if status != 0}
+        if wrong:
+            print("\n".join(f"fails without a mutation: {s}\n{output}" for s, output in wrong.items()), file=sys.stderr)
+            return 1
+        fates = in_parallel(config.jobs, "mutants", "mutant", {m.name: (fate, m, source) for m in chosen})
+    rows = sorted(((name, *f) for name, f in fates.items()), key=lambda row: row[1] == "killed")
+    killed = sum(word == "killed" for _, word, _ in rows)
+    print(table(rows))
+    print(f"{killed} of {len(rows)} killed in {time.monotonic() - start:.0f} s")
+    return int(killed < len(rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main(tyro.cli(Config, description=__doc__)))
