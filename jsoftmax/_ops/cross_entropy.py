@@ -104,7 +104,8 @@ def softmax_cross_entropy_with_integer_labels(
       where: boolean, broadcasts to `logits`; False marks an absent class.
       beta: inverse temperature, any real or ±inf; a scalar, or an array that broadcasts to the result.
       temperature, base: T = 1/β or e^β instead of `beta`, as in `softmax`.
-      ignore_label: integer above −2³¹, may be traced. A row with this label has loss 0 and gradient 0, whatever it holds.
+      ignore_label: integer above −2³¹, may be traced. A row with this label has loss 0 and gradient 0, whatever it
+        holds.
 
     Returns:
       one loss a row: shape of `labels`, float32 or wider. A label outside [0, V) that is not `ignore_label` gives NaN,
@@ -221,7 +222,8 @@ _ruled_distribution_loss = with_vjp(_distribution_primal, _distribution_fwd, _di
 
 
 def _at_label(x, labels, axes):
-    return ax.class_index(x.shape, axes) == labels
+    # the second factor only carries the sharding of x, which an Explicit mesh wants of a condition too
+    return (ax.class_index(x.shape, axes) == labels) & jnp.ones_like(x, bool)
 
 
 def _is_class(x, labels, axes):

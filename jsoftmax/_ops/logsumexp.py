@@ -385,7 +385,10 @@ def _mean_slope(x, beta, where, stats, axes):
     # −1000: exp is 0 long before, and −∞ would make a NaN
     near, far = jnp.where(small, tau, 0), jnp.where(small, 1, jnp.maximum(tau, -1000))
     # Σ_{k≥2} (k−1)/k! τ^{k−2}: 15 terms reach 1e-17 at τ = 1/2
-    series = jnp.polyval(jnp.asarray([(k - 1) / math.factorial(k) for k in range(16, 1, -1)], tau.dtype), near)
+    # by Horner's rule; the scan of jnp.polyval forgets the sharding on an Explicit mesh (jax 0.10.2)
+    series = jnp.zeros_like(near)
+    for k in range(16, 1, -1):
+        series = series * near + (k - 1) / math.factorial(k)
     u = 2 * jnp.where(small & present, half_u, 0)
     inverse = _inverse(slope)
     terms = jnp.where(small, series * u * u, (far * jnp.exp(far) - jnp.expm1(far)) * inverse * inverse)
