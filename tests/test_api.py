@@ -500,6 +500,17 @@ def test_no_label_wraps_onto_a_class(dtype, label, x64):
     assert_same_bits(gradient[1:], clean[1][1:])
 
 
+@pytest.mark.parametrize(("dtype", "label"), [row for row in WRAPPING if row[0] in ("int64", "uint64", "uint32")])
+def test_no_traced_label_wraps_onto_a_class(dtype, label):
+    """L03: labels that JAX holds in all their bits."""
+    with jax.enable_x64(True):
+        labels = jnp.asarray(np.array([label, 0, 2], dtype))
+        assert labels.dtype == dtype
+        for loss, gradient in (loss_row(X, labels), jax.jit(lambda y: loss_row(X, y))(labels)):
+            assert np.isnan(loss[0]) and np.isnan(gradient[0]).all()
+            assert np.isfinite(loss[1:]).all()
+
+
 IGNORED = np.array([-100, 0, 2], np.int32)
 
 

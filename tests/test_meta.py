@@ -7,7 +7,7 @@ import re
 import pytest
 
 import jsoftmax
-from tests import registry, torture
+from tests import mutate, registry, torture
 
 HERE = pathlib.Path(__file__).parent
 SOURCES = {path.name: path.read_text(encoding="utf-8") for path in sorted(HERE.rglob("*.py"))}
@@ -209,3 +209,7 @@ def test_found(lint, source):
 )
 def test_allowed(lint, source):
     assert lint(ast.parse(source)) == []
+
+
+def test_every_mutant_can_be_made():
+    assert not {m.name: m.problem(mutate.ROOT) for m in mutate.MUTANTS if m.problem(mutate.ROOT)}

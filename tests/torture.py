@@ -302,6 +302,13 @@ BETA = [
     *_limit("B02", [1, 3, 2], INF, [0, 1, 0], 3, "argmax"),
     *_limit("B02", [3, 1, 3], INF, [0.5, 0, 0.5], 3, "ties share"),
     *_limit("B02", [0, -1, 0], INF, [0.5, 0, 0.5], 0, "0 · inf"),
+    *(
+        Entry(
+            "B02", op, ([-INF] * 3,), -math.copysign(INF, beta), [0] * 3, {"beta": beta}, beta_gradient=0.0, note=note
+        )
+        for op in ("logsumexp", "logmeanexp")
+        for beta, note in ((INF, "the maximum of nothing"), (-INF, "the minimum of nothing"))
+    ),
     Entry("B02", CE, ([3, 1, 3], 0), LN2, [0] * 3, {"beta": INF}, beta_gradient=0.0, note="one of two peaks"),
     Entry("B02", CE, ([3, 1, 3], 1), INF, [0] * 3, {"beta": INF}, beta_gradient=0.0, note="not a peak"),
     *_limit("B03", [1, 3, 2], -INF, [1, 0, 0], 1, "argmin"),
