@@ -193,10 +193,10 @@ def _slope(x, beta, where, stats, axes):
 def _(axes, primals, tangents):
     x, beta, where, stats = primals
     p = weights(x, beta, where, stats, axes)
-    spread = deviation(2 * half_gap(x, where, stats.peak), p, x, where, stats, axes)
+    half_spread = deviation(half_gap(x, where, stats.peak), p, x, where, stats, axes)
     x_dot = jnp.where(live(x, where), dtypes.widen(tangents[0]), 0)
-    along_x = jnp.sum(p * spread * x_dot, axes, keepdims=True)  # (3)
-    variance = jnp.sum(p * spread * spread, axes, keepdims=True)
+    along_x = 2 * jnp.sum((p * half_spread) * x_dot, axes, keepdims=True)  # (3)
+    variance = 4 * jnp.sum((p * half_spread) * half_spread, axes, keepdims=True)
     inverse = _inverse(beta)
     curvature = variance * inverse + 2 * entropy(x, beta, where, stats, axes) * inverse * inverse * inverse  # (4)
     beta_dot = jnp.where(jnp.isinf(beta), 0, tangents[1])
@@ -280,7 +280,7 @@ def _(axes, primals, tangents):
     x_dot, beta_dot, _, b_dot, _, _ = tangents
     r, w = _ratios(x, beta, where, b, peak, log_z, axes)
     t_dot = finite_part(beta) * dtypes.widen(x_dot)
-    t_dot += 2 * half_gap(x, where, peak) * jnp.where(jnp.isinf(beta), 0, beta_dot)
+    t_dot += half_gap(x, where, peak) * (2 * jnp.where(jnp.isinf(beta), 0, beta_dot))
     moved = jnp.where(live(x, where), w * t_dot + r * b_dot.astype(beta.dtype), 0)
     return _log_z(*primals, axes), jnp.sum(moved, axes, keepdims=True)
 

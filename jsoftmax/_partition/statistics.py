@@ -64,7 +64,8 @@ def _log_weight_tangent(primals, tangents, axes):
     present, p = live(x, where), weights(x, beta, where, stats, axes)
     by_x = finite_part(beta) * widen(tangents[0])
     by_x = by_x if where is None else jnp.where(where, by_x, 0)
-    by_beta = 2 * half_gap(x, where, stats.peak) * jnp.where(jnp.isinf(beta), 0, tangents[1])
+    # not (2 · half a gap) · β̇: the gap may overflow, and β̇ be 0
+    by_beta = half_gap(x, where, stats.peak) * (2 * jnp.where(jnp.isinf(beta), 0, tangents[1]))
     by_beta = jnp.where(present, deviation(by_beta, p, x, where, stats, axes), 0)
     return deviation(by_x, p, x, where, stats, axes) + by_beta
 
@@ -119,5 +120,5 @@ def entropy(x: Logits, beta: Rows, where: Mask, stats: Statistics, axes: Axes) -
 def _(axes, primals, tangents):
     x, beta, where, stats = primals
     p_dot = _weight_tangent(primals, tangents, axes)
-    t = 2 * finite_part(beta) * half_gap(x, where, stats.peak)
-    return entropy(*primals, axes), -jnp.sum(t * p_dot, axes, keepdims=True)
+    moved = jnp.sum(half_gap(x, where, stats.peak) * p_dot, axes, keepdims=True)
+    return entropy(*primals, axes), -2 * finite_part(beta) * moved
