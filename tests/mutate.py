@@ -407,7 +407,7 @@ MUTANTS = (
     Mutant(
         "raw-derivative-of-entropy",
         STATISTICS,
-        "return entropy(*primals, axes), -jnp.sum(t * p_dot, axes, keepdims=True)",
+        "return entropy(*primals, axes), -2 * finite_part(beta) * moved",
         "return jax.jvp(lambda *a: reference.entropy(*a, axes), primals, tangents)",
         "test_second_order.py -k 'third and [logsumexp]'",
     ),
