@@ -309,7 +309,8 @@ def _signed_lse(x, beta, where, b, peak, log_z, axes):
     flat = jnp.where(log_z == 0, mean, log_z * jnp.inf)
     y = jnp.where(beta == 0, flat, peak + log_z / jnp.where(beta == 0, 1, beta))
     y = jnp.where(log_z == -jnp.inf, _of_nothing(beta), y)
-    least = jnp.min(jnp.broadcast_to(b, x.shape), axes, keepdims=True, initial=jnp.inf, where=x == jnp.inf)
+    top = live(x, where) & (x == jnp.inf) & (b != 0)
+    least = jnp.min(jnp.broadcast_to(b, x.shape), axes, keepdims=True, initial=jnp.inf, where=top)
     return jnp.where((peak == jnp.inf) & (least > 0) & ~jnp.isnan(beta), jnp.inf, y)
 
 
