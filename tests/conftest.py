@@ -1,6 +1,7 @@
 """Strict JAX for every test: no implicit promotion of dtypes or ranks, eight CPU devices."""
 
 import jax
+import numpy as np
 import pytest
 
 jax.config.update("jax_platforms", "cpu")
@@ -13,6 +14,12 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 def compiled(request):
     """How a function is called: as a user types it, or under an outer jit, where XLA sees it with its surroundings."""
     return jax.jit if request.param == "jit" else lambda f: f
+
+
+@pytest.fixture
+def rng():
+    """Random numbers that do not depend on which tests ran before."""
+    return np.random.default_rng(8)
 
 
 def pytest_collection_modifyitems(items):

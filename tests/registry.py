@@ -122,9 +122,13 @@ def _compiled(name: str, static: tuple, differentiable: tuple[str, ...], jit: bo
     return jax.jit(value_and_cotangents) if jit else value_and_cotangents
 
 
-def value_and_cotangents(case: Case, s: Sample, g: np.ndarray, jit: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """What the library gives; under an outer jit, or as called."""
-    return _compiled(case.name, tuple(s.static.items()), case.differentiable, jit)(s.arrays, jnp.asarray(g))
+def value_and_cotangents(
+    case: Case, s: Sample, g: np.ndarray, jit: bool, omitted: tuple[str, ...] = ()
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """What the library gives; under an outer jit, or as called; the arguments in `omitted` left to their defaults."""
+    arrays = {k: v for k, v in s.arrays.items() if k not in omitted}
+    differentiable = tuple(k for k in case.differentiable if k not in omitted)
+    return _compiled(case.name, tuple(s.static.items()), differentiable, jit)(arrays, jnp.asarray(g))
 
 
 def result_shape(case: Case, s: Sample) -> jax.ShapeDtypeStruct:

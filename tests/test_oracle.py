@@ -90,9 +90,9 @@ def test_torture_is_complete():
 
 
 @pytest.mark.parametrize("axis", [-1, 0, 1, (0, 2), None])
-def test_values_scipy(axis):
+def test_values_scipy(axis, rng):
     close = {"rtol": 1e-14, "atol": 1e-15}
-    b = RNG.uniform(0.1, 2.0, X.shape)
+    b = rng.uniform(0.1, 2.0, X.shape)
     np.testing.assert_allclose(oracle.softmax(X, axis), scipy.special.softmax(X, axis), **close)
     np.testing.assert_allclose(oracle.log_softmax(X, axis), scipy.special.log_softmax(X, axis), **close)
     for keep in (False, True):
@@ -105,9 +105,9 @@ def test_values_scipy(axis):
     np.testing.assert_allclose(oracle.softmax(X, axis, beta=beta), scipy.special.softmax(beta * X, axis), **close)
 
 
-def test_axes_are_ordered():
+def test_axes_are_ordered(rng):
     """Over axes (2, 0) the flat label counts axis 0 fastest, and the Jacobian has its class axes in that order."""
-    labels = RNG.integers(0, 8, 3)
+    labels = rng.integers(0, 8, 3)
     log_p = scipy.special.log_softmax(X, axis=(0, 2))
     expected = [-log_p[label % 2, i, label // 2] for i, label in enumerate(labels)]
     losses = oracle.softmax_cross_entropy_with_integer_labels(X, labels, axis=(2, 0))
@@ -173,8 +173,8 @@ def test_limits_with_weights():
     assert lse([np.inf, 1.0], b=b[:2]) == np.inf and np.isnan(lse([1.0, np.inf], b=b[:2]))
 
 
-def test_weighted_mean():
-    losses, weights = RNG.standard_normal(9), RNG.uniform(0, 1, 9)
+def test_weighted_mean(rng):
+    losses, weights = rng.standard_normal(9), rng.uniform(0, 1, 9)
     mean, count = oracle.weighted_mean(losses, weights)
     np.testing.assert_allclose([mean, count], [np.average(losses, weights=weights), weights.sum()], rtol=1e-15)
 
@@ -254,10 +254,10 @@ def _dot(a, b):
 
 
 @smooth
-def test_cotangents_are_derivatives(name, arguments):
+def test_cotangents_are_derivatives(name, arguments, rng):
     with mp.workdps(oracle.DIGITS):
         value = _value(name)(**arguments)
-        w = RNG.standard_normal(value.shape)
+        w = rng.standard_normal(value.shape)
         bars = getattr(oracle, f"{name}_vjp").exact(w, **arguments)
         directions = _directions(name, arguments, 1)
         assert set(directions) == set(bars)
@@ -270,8 +270,8 @@ def test_cotangents_are_derivatives(name, arguments):
 
 
 @smooth
-def test_second_order_is_symmetric(name, arguments):
-    w = RNG.standard_normal(np.shape(_value(name)(**arguments)))
+def test_second_order_is_symmetric(name, arguments, rng):
+    w = rng.standard_normal(np.shape(_value(name)(**arguments)))
     one, two = (_directions(name, arguments, seed) for seed in (2, 3))
     along = [oracle.hvp(name, (), arguments, w, d) for d in (one, two)]
     with mp.workdps(oracle.DIGITS):
@@ -281,9 +281,9 @@ def test_second_order_is_symmetric(name, arguments):
         assert abs(sum(v for v, _ in left) - sum(v for v, _ in right)) <= 1e-14 * size
 
 
-def test_second_order_analytic():
+def test_second_order_analytic(rng):
     """The Hessian of logsumexp is β (diag p − p pᵀ)."""
-    x, d, beta = X[0, 0], RNG.standard_normal(4), 1.6
+    x, d, beta = X[0, 0], rng.standard_normal(4), 1.6
     p = scipy.special.softmax(beta * x)
     second = oracle.hvp("logsumexp", (x,), {"beta": beta}, 1.0, {"x": d})["x"]
     np.testing.assert_allclose(second, beta * (p * d - p * (p @ d)), rtol=1e-13)

@@ -207,10 +207,10 @@ BUDGET = {
     "softmax_jacobian": 444,
     "logsumexp": 228,
     "logsumexp-b": 457,
-    "logmeanexp": 379,  # between two JAX versions, one of which has polyval as an operation
+    "logmeanexp": 415,  # between two JAX versions, one of which has polyval as an operation
     "softmax_cross_entropy": 411,
-    "softmax_cross_entropy_with_integer_labels": 307,
-    "softmax_cross_entropy_with_integer_labels-ignore_label": 307,
+    "softmax_cross_entropy_with_integer_labels": 330,
+    "softmax_cross_entropy_with_integer_labels-ignore_label": 330,
 }
 
 
@@ -244,17 +244,21 @@ SHAPES = iter([(2, n) for n in range(19, 19 + 64)])  # fresh ones: no other test
 
 @pytest.mark.parametrize("name", sorted({case.name for case in registry.CASES}))
 def test_every_form_of_beta_traces_the_operator_once(name, events):
-    """B09."""
+    """B09. One program for every way to give β, and one where it is not given and a constant."""
     x = jnp.asarray(inputs.cotangent(next(SHAPES)), jnp.float32)
     rest = {INT: (jnp.asarray([0, 1]),), DIST: (jax.nn.softmax(x),)}.get(name, ())
     f, schedule = getattr(jsoftmax, name), optax.schedules.linear_schedule(1.0, 3.0, 4)
-    results = [f(x, *rest)]
-    traced = [e for e in events["jaxpr_trace_duration"] if e == f"_{_private(name)}"]
-    assert len(traced) == 1
+
+    def traced():
+        return sum(e == f"_{_private(name)}" for e in events["jaxpr_trace_duration"])
+
+    default = [f(x, *rest) for _ in range(2)]
+    assert traced() == 1
     forms = (1.0, 1, np.float64(1), np.float32(1), np.array(1.0), jnp.float32(1), jnp.asarray(1.0), schedule(0))
-    results += [f(x, *rest, beta=beta) for beta in forms]
-    assert [e for e in events["jaxpr_trace_duration"] if e == f"_{_private(name)}"] == traced
-    assert all(np.array_equal(y, results[0]) for y in results)
+    results = [f(x, *rest, beta=beta) for beta in forms]
+    assert traced() == 2
+    assert np.array_equal(*default) and all(np.array_equal(y, results[0]) for y in results)
+    np.testing.assert_allclose(default[0], results[0], rtol=1e-6)  # other programs, whose sums round apart
 
 
 BETAS = (1.0, 0.5, -2.0, 7)
@@ -303,10 +307,16 @@ EXPONENTIALS = {
 }
 ALLOWED = {  # (module, function): (names, why it is no second log-sum-exp)
     ("_core/temperature.py", "_of_base"): ({"log"}, "β = ln base"),
-    ("_ops/logsumexp.py", "_signed_statistics"): ({"exp", "log", "log1p"}, "log|b|, and the two signs subtracted"),
-    ("_ops/logsumexp.py", "_ratios"): ({"exp"}, "exp of a log-ratio, element by element"),
-    ("_ops/logsumexp.py", "_rise"): ({"expm1", "log", "log1p"}, "a mean of expm1: log-sum-exp − log n would cancel"),
-    ("_ops/logsumexp.py", "_mean_slope"): ({"exp", "expm1"}, "ψ of equation (6), element by element"),
+    ("_ops/signed_logsumexp.py", "_signed_statistics"): (
+        {"exp", "log", "log1p"},
+        "log|b|, and signs subtracted",
+    ),
+    ("_ops/signed_logsumexp.py", "_ratios"): ({"exp"}, "exp of a log-ratio, element by element"),
+    ("_ops/logmeanexp.py", "_rise"): (
+        {"exp", "expm1", "log", "log1p"},
+        "means of exp and expm1: log-sum-exp − log n would cancel",
+    ),
+    ("_ops/logmeanexp.py", "_mean_slope"): ({"exp", "expm1"}, "ψ of equation (1), element by element"),
 }
 
 

@@ -11,15 +11,18 @@ import pytest
 
 from tests import bounds, inputs, registry
 
-BETAS = (1.0, inputs.BETAS["negative"])  # on every input
-ALL_BETAS = (*inputs.BETAS.values(), "row")  # where β has most to break
+DEFAULT = None  # β not given: a constant of the program, which XLA makes another program of
+NEGATIVE, THIRD = inputs.BETAS["negative"], inputs.BETAS["third"]
+ALL_BETAS = (DEFAULT, *inputs.BETAS.values())  # where β has most to break
 HARD = ("normal", "loud", "ties", "confident", "holes", "mask on holes", "huge", "huge half", "one live", "axes (2, 0)")
+BY_ROW = ("normal", "ties", "mask on holes", "axes (2, 0)")  # a β for each row: a third program
 CASES = pytest.mark.parametrize("case", registry.CASES, ids=registry.label)
 
 
-def verify(case, s, jit):
+def verify(case, row, dtype, beta, jit, static=None):
+    s = registry.sample(case, row, np.dtype(dtype), 1.0 if beta is DEFAULT else beta, static)
     g = registry.cotangent(case, s)
-    value, cotangents = registry.value_and_cotangents(case, s, g, jit)
+    value, cotangents = registry.value_and_cotangents(case, s, g, jit, ("beta",) if beta is DEFAULT else ())
     bounds.check_value(case, s, value, registry.exact(case, s))
     bounds.check_cotangents(case, s, g, cotangents, registry.exact(case, s, g))
 
@@ -33,8 +36,10 @@ def on(case, dtype, names=None):
 @CASES
 def test_float32_jit(case):
     for row in on(case, np.float32):
-        for beta in ALL_BETAS if row.name in HARD else BETAS:
-            verify(case, registry.sample(case, row, np.float32, beta), jit=True)
+        for beta in ALL_BETAS if row.name in HARD else (NEGATIVE,):
+            verify(case, row, np.float32, beta, jit=True)
+        if row.name in BY_ROW:
+            verify(case, row, np.float32, "row", jit=True)
 
 
 @CASES
@@ -43,8 +48,8 @@ def test_float32_eager(case):
     for row in on(
         case, np.float32, ("ties", "confident", "mask on holes", "nan row", "inf row", "huge", "axis 1 of 3")
     ):
-        for beta in (1.0, 0.0, -1.3, np.inf, "row"):
-            verify(case, registry.sample(case, row, np.float32, beta), jit=False)
+        for beta in (DEFAULT, 0.0, -1.3, np.inf, "row"):
+            verify(case, row, np.float32, beta, jit=False)
 
 
 @CASES
@@ -52,20 +57,33 @@ def test_every_static_argument(case):
     for static in case.statics[1:]:
         for row in on(case, np.float32, ("normal", "axes (2, 0)", "all axes", "mask on axis 0")):
             for beta in (1.0, "row"):
-                verify(case, registry.sample(case, row, np.float32, beta, static), jit=True)
+                verify(case, row, np.float32, beta, jit=True, static=static)
 
 
 @CASES
 def test_float64(case):
     with jax.enable_x64(True):
-        for row in on(case, np.float64):
-            for beta in (1.0 / 3.0, "row") if row.name in HARD else (1.0,):
-                verify(case, registry.sample(case, row, np.float64, beta), jit=True)
+        for row in on(case, np.float64, HARD):
+            for beta in (DEFAULT, THIRD):
+                verify(case, row, np.float64, beta, jit=True)
 
 
 @CASES
 @pytest.mark.parametrize("dtype", [ml_dtypes.bfloat16, np.float16], ids=["bfloat16", "float16"])
 def test_half_precision(case, dtype):
     for row in on(case, dtype, ("normal", "loud", "offset 1e4", "huge half", "confident", "mask on holes", "inf row")):
-        for beta in (1.0, inputs.BETAS["third"], "row"):
-            verify(case, registry.sample(case, row, np.dtype(dtype), beta), jit=True)
+        for beta in (DEFAULT, THIRD):
+            verify(case, row, dtype, beta, jit=True)
+
+
+@CASES
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "dtype", [np.float32, np.float64, ml_dtypes.bfloat16, np.float16], ids=lambda d: np.dtype(d).name
+)
+def test_everything(case, dtype):
+    """Every input at every β, not only where they are known to meet."""
+    with jax.enable_x64(dtype == np.float64):
+        for row in on(case, dtype):
+            for beta in (*ALL_BETAS, "row"):
+                verify(case, row, dtype, beta, jit=True)

@@ -502,6 +502,15 @@ EXTRA = [
         )
         for v in (NAN, INF, -INF, 5.0)
     ),
+    Entry(
+        "X03",
+        "logsumexp",
+        ([INF, INF, 1],),
+        INF,
+        [NAN, 0, NAN],
+        {"b": [1.0, -1.0, 1.0], "where": [True, False, True]},
+        note="the sign at +inf is that of the live ones",
+    ),
     Entry("X04", "logmeanexp", ([1, -INF, 2],), 1.6201145069582776, [P1, 0, Q1], note="the mean over the live classes"),
     Entry(
         "X04", "logsumexp", ([1, 2],), 1.5, [0.5, 0.5], {"b": [0.5, 0.5], "beta": 0.0}, beta_gradient=0.125, note="mean"

@@ -10,7 +10,6 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.typing import ArrayLike
 
 from jsoftmax._core import axes as ax
 from jsoftmax._core import dtypes
@@ -106,14 +105,15 @@ def class_mask(name: str, where: Any, shape: tuple[int, ...], axes: tuple[int, .
 
 def beta(
     name: str, beta: Any, temperature: Any, base: Any, logits_dtype: Any, shape: tuple[int, ...], axes: tuple[int, ...]
-) -> tuple[ArrayLike, str]:
+) -> tuple[Operand | None, str]:
     """The one given of beta, temperature and base, as a strongly typed array of the computing dtype, and its name.
+
+    None if none was given: β = 1 is then a constant of the compiled program.
 
     `shape` is what it must broadcast to; along `axes` it must not vary.
     """
-    computing = dtypes.wide(dtypes.of_logits(logits_dtype))
     if beta is DEFAULT_BETA and temperature is None and base is None:
-        return _one(computing), "beta"
+        return None, "beta"
     named = (("beta", None if beta is DEFAULT_BETA else beta), ("temperature", temperature), ("base", base))
     given = {k: v for k, v in named if v is not None}
     if len(given) != 1:
@@ -121,6 +121,7 @@ def beta(
         raise ValueError(f"{name}: give one of `beta`, `temperature` and `base`, got {got}.")
     ((kind, value),) = given.items()
     value = real(name, kind, value)
+    computing = dtypes.wide(dtypes.of_logits(logits_dtype))
     # a strong dtype whatever was given: otherwise an int, a float and an array would each compile anew
     with np.errstate(over="ignore"):  # past the range means the limit, ±inf
         value = value.astype(jnp.result_type(computing))  # float64 is float32 without x64
@@ -130,11 +131,6 @@ def beta(
         fix = f"A value for each row has shape {ax.row_shape(shape, axes, keepdims=True)}."
         raise ValueError(f"{name}: `{kind}` must have size 1 along the class axes, got shape {value.shape}. {fix}")
     return value, kind
-
-
-@functools.cache
-def _one(dtype: Any) -> np.ndarray:
-    return np.ones((), dtype)
 
 
 def logits(name: str, argument: str, x: Any, axis: Any) -> tuple[Operand, tuple[int, ...]]:

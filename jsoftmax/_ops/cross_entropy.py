@@ -76,8 +76,8 @@ def softmax_cross_entropy(
     logits, axes = check.logits(name, "logits", logits, axis)
     labels = check.distribution(name, labels, logits.shape)
     where = check.class_mask(name, where, logits.shape, axes)
-    beta, kind = check.beta(name, beta, temperature, base, logits.dtype, ax.row_shape(logits.shape, axes), ())
-    return _distribution_loss(logits, labels, where, beta, axes, kind)
+    given, kind = check.beta(name, beta, temperature, base, logits.dtype, ax.row_shape(logits.shape, axes), ())
+    return _distribution_loss(logits, labels, where, given, axes, kind)
 
 
 def softmax_cross_entropy_with_integer_labels(
@@ -134,8 +134,8 @@ def softmax_cross_entropy_with_integer_labels(
     rows = ax.row_shape(logits.shape, axes)
     labels = check.integer_labels(name, labels, rows)
     where = check.class_mask(name, where, logits.shape, axes)
-    beta, kind = check.beta(name, beta, temperature, base, logits.dtype, rows, ())
-    return _index_loss(logits, labels, where, beta, check.ignore_label(name, ignore_label), axes, kind)
+    given, kind = check.beta(name, beta, temperature, base, logits.dtype, rows, ())
+    return _index_loss(logits, labels, where, given, check.ignore_label(name, ignore_label), axes, kind)
 
 
 @functools.partial(jax.jit, static_argnums=(4, 5))

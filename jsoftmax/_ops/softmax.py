@@ -142,15 +142,15 @@ def softmax_jacobian(x: ArrayLike, axis: Axis = -1, *, beta: ArrayLike = check.D
     """
     name = "softmax_jacobian"
     x, axes = check.logits(name, "x", x, axis)
-    beta, kind = check.beta(name, beta, None, None, x.dtype, ax.row_shape(x.shape, axes), ())
-    return _softmax_jacobian(x, beta, axes, kind)
+    given, kind = check.beta(name, beta, None, None, x.dtype, ax.row_shape(x.shape, axes), ())
+    return _softmax_jacobian(x, given, axes, kind)
 
 
 def _checked(name, x, axis, where, beta, temperature, base):
     x, axes = check.logits(name, "x", x, axis)
     where = check.mask(name, where, x.shape)
-    beta, kind = check.beta(name, beta, temperature, base, x.dtype, x.shape, axes)
-    return x, where, beta, axes, kind
+    given, kind = check.beta(name, beta, temperature, base, x.dtype, x.shape, axes)
+    return x, where, given, axes, kind
 
 
 @functools.partial(jax.jit, static_argnums=(3, 4))

@@ -32,7 +32,8 @@ def live(x: Logits, where: Mask) -> Bool[Array, "*shape"]:
 
 
 def at_peak(x: Logits, where: Mask, peak: Rows) -> Bool[Array, "*shape"]:
-    return live(x, where) & (widen(x) == peak)
+    at_top = widen(x) == peak  # never an absent −∞: a peak is finite, +∞ or NaN
+    return at_top if where is None else at_top & where
 
 
 def half_gap(x: Logits, where: Mask, peak: Rows) -> Logits:
@@ -47,37 +48,45 @@ def finite_part(beta: Rows) -> Rows:
 
 def gap(x: Logits, beta: Rows, where: Mask, peak: Rows) -> Logits:
     """t of (1); −∞ where absent."""
-    x_wide = widen(x)
-    t = 2 * (finite_part(beta) * half_gap(x, where, peak))
+    # if x − m overflows, so does β (x − m), unless |β| < 1; a power of two, which rounds nothing
+    scale = jnp.where(jnp.abs(beta) < 1, 0.5, 1)
+    t = (widen(x) * scale - peak * scale) * (finite_part(beta) / scale)
     # not `!=`: a NaN must stay one
-    beyond = jnp.isinf(beta) & ((x_wide < peak) | (x_wide > peak))
-    return jnp.where(live(x, where) & ~beyond, t, -jnp.inf)
+    beyond = jnp.isinf(beta) & ((widen(x) < peak) | (widen(x) > peak))
+    t = jnp.where(beyond, -jnp.inf, t)
+    # at β > 0 an absent −∞ is one already
+    present = live(x, None) | (beta > 0)
+    return jnp.where(present if where is None else present & where, t, -jnp.inf)
 
 
 def statistics(x: Logits, beta: Rows, where: Mask, axes: Axes) -> Statistics:
-    x_wide, present = widen(x), live(x, where)
-    highest = jnp.max(x_wide, axes, keepdims=True, initial=-jnp.inf, where=present)
-    lowest = jnp.min(x_wide, axes, keepdims=True, initial=jnp.inf, where=present)
+    x_wide = widen(x)
+    highest = jnp.max(x_wide, axes, keepdims=True, initial=-jnp.inf, where=where)
+    lowest = jnp.min(x_wide, axes, keepdims=True, initial=jnp.inf, where=live(x, where))
     peak = jnp.where(highest == -jnp.inf, 0, jnp.where(beta < 0, lowest, highest))
     top = at_peak(x, where, peak)
     below = jnp.sum(jnp.where(top, 0, jnp.exp(gap(x, beta, where, peak))), axes, keepdims=True)
-    ties = jnp.sum(top, axes, keepdims=True, dtype=below.dtype)
+    ties = jnp.sum(top.astype(below.dtype), axes, keepdims=True)
     excess = below + (ties - 1)
     poisoned = (highest == jnp.inf) | (jnp.isnan(beta) & (highest != -jnp.inf))
     return Statistics(peak, jnp.where(poisoned, jnp.nan, excess))
 
 
+def _share(stats: Statistics) -> Rows:
+    """What p is at the peak; 1 for an empty row."""
+    total = 1 + stats.excess
+    return 1 / jnp.where(total == 0, 1, total)
+
+
 def weights(x: Logits, beta: Rows, where: Mask, stats: Statistics) -> Logits:
     """p of (3); 0 where absent."""
-    share = 1 / jnp.where(stats.excess == -1, 1, 1 + stats.excess)
-    return jnp.where(live(x, where), jnp.exp(gap(x, beta, where, stats.peak)) * share, 0)
+    return jnp.where(live(x, where), jnp.exp(gap(x, beta, where, stats.peak)) * _share(stats), 0)
 
 
 def complements(x: Logits, beta: Rows, where: Mask, stats: Statistics) -> Logits:
     """1 − p without cancellation: s / (1 + s) at the peak, elsewhere p ≤ ½."""
-    share = 1 / jnp.where(stats.excess == -1, 1, 1 + stats.excess)
     at_top = at_peak(x, where, stats.peak)
-    return jnp.where(at_top, stats.excess * share, 1 - weights(x, beta, where, stats))
+    return jnp.where(at_top, stats.excess * _share(stats), 1 - weights(x, beta, where, stats))
 
 
 def log_excess(stats: Statistics) -> Rows:
@@ -86,8 +95,9 @@ def log_excess(stats: Statistics) -> Rows:
 
 
 def log_weights(x: Logits, beta: Rows, where: Mask, stats: Statistics) -> Logits:
-    """log p of (3); −∞ where absent."""
-    return jnp.where(live(x, where), gap(x, beta, where, stats.peak) - log_excess(stats), -jnp.inf)
+    """log p of (3); −∞ where absent, or NaN in a row that is poisoned."""
+    offset = log_excess(stats)
+    return gap(x, beta, where, stats.peak) - jnp.where(offset == -jnp.inf, 0, offset)
 
 
 def entropy(x: Logits, beta: Rows, where: Mask, stats: Statistics, axes: Axes) -> Rows:
