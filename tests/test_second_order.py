@@ -4,6 +4,8 @@ A rule whose forward pass evaluates a formula that autodiff gets wrong (ties cou
 and a wrong Hessian: ties and confident rows are where it shows.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -33,21 +35,28 @@ def directions(case, s):
         yield name, v
 
 
+@functools.cache
+def _compiled(name, static, differentiable):
+    """Derivative of the cotangents: forward over reverse; one program for every direction and value of β."""
+
+    def derivative(arrays, g, tangents):
+        rest = {k: v for k, v in arrays.items() if k not in differentiable}
+
+        def cotangents(*d):
+            f = lambda *d: registry.call(name, static, dict(zip(differentiable, d, strict=True)) | rest)  # noqa: E731
+            return jax.vjp(f, *d)[1](g)
+
+        return jax.jvp(cotangents, [arrays[k] for k in differentiable], tangents)[1]
+
+    return jax.jit(derivative)
+
+
 def moved(case, s, name, v, g):
-    """Derivative of all cotangents along `v` in argument `name`: forward over reverse."""
-    static, rest = tuple(s.static.items()), {k: v for k, v in s.arrays.items() if k not in case.differentiable}
-
-    def cotangents(*d):
-        return jax.vjp(
-            lambda *d: registry.call(case.name, static, dict(zip(case.differentiable, d, strict=True)) | rest), *d
-        )[1](jnp.asarray(g))
-
-    primals = [jnp.asarray(s.arrays[k]) for k in case.differentiable]
-    tangents = [
-        jnp.asarray(v) if k == name else jnp.zeros_like(p) for k, p in zip(case.differentiable, primals, strict=True)
-    ]
-    bars = jax.jit(lambda d, t: jax.jvp(cotangents, d, t)[1])(primals, tangents)
-    return dict(zip(case.differentiable, bars, strict=True))
+    """Derivative of all cotangents along `v` in argument `name`."""
+    arrays = {k: jnp.asarray(a) for k, a in s.arrays.items()}
+    tangents = [jnp.asarray(v) if k == name else jnp.zeros_like(arrays[k]) for k in case.differentiable]
+    f = _compiled(case.name, tuple(s.static.items()), case.differentiable)
+    return dict(zip(case.differentiable, f(arrays, jnp.asarray(g), tangents), strict=True))
 
 
 def check(case, s, along, v, g, bars, expected):

@@ -16,7 +16,7 @@ import optax
 import pytest
 
 import jsoftmax
-from tests import inputs, registry
+from tests import inputs, registry, tolerance
 
 CASES = pytest.mark.parametrize("case", registry.CASES, ids=registry.label)
 DTYPES = pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16, np.float16], ids=lambda d: np.dtype(d).name)
@@ -258,7 +258,8 @@ def test_every_form_of_beta_traces_the_operator_once(name, events):
     results = [f(x, *rest, beta=beta) for beta in forms]
     assert traced() == 2
     assert np.array_equal(*default) and all(np.array_equal(y, results[0]) for y in results)
-    np.testing.assert_allclose(default[0], results[0], rtol=1e-6)  # other programs, whose sums round apart
+    apart = np.abs(default[0] - results[0]).max()  # two programs, whose sums round apart
+    assert apart <= tolerance.REORDERED * np.finfo(np.float32).eps * np.abs(results[0]).max()
 
 
 BETAS = (1.0, 0.5, -2.0, 7)

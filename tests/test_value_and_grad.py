@@ -64,7 +64,7 @@ def test_every_static_argument(case):
 def test_float64(case):
     with jax.enable_x64(True):
         for row in on(case, np.float64, HARD):
-            for beta in (DEFAULT, THIRD):
+            for beta in (DEFAULT, THIRD) if row.name in BY_ROW else (THIRD,):
                 verify(case, row, np.float64, beta, jit=True)
 
 
@@ -72,7 +72,7 @@ def test_float64(case):
 @pytest.mark.parametrize("dtype", [ml_dtypes.bfloat16, np.float16], ids=["bfloat16", "float16"])
 def test_half_precision(case, dtype):
     for row in on(case, dtype, ("normal", "loud", "offset 1e4", "huge half", "confident", "mask on holes", "inf row")):
-        for beta in (DEFAULT, THIRD):
+        for beta in (DEFAULT, THIRD) if row.name in HARD else (THIRD,):
             verify(case, row, dtype, beta, jit=True)
 
 
