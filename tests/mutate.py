@@ -114,15 +114,15 @@ MUTANTS = (
     Mutant(
         "bad-label-not-poisoned-in-value",
         CROSS_ENTROPY,
-        "loss = _poison(loss, jnp.isnan(stats.excess) | ~_is_class(x, labels, axes))",
-        "loss = _poison(loss, jnp.isnan(stats.excess))",
+        "    loss = _poison(loss, jnp.isnan(stats.excess))\n    return jnp.where(ignored",
+        "    return jnp.where(ignored",
         "test_torture.py -k 'eager and L01'",
     ),
     Mutant(
         "bad-label-not-poisoned-in-gradient",
         CROSS_ENTROPY,
-        "bad = jnp.isnan(stats.excess) | ~_is_class(x, labels, axes)\n    used",
-        "bad = jnp.isnan(stats.excess)\n    used",
+        "    stats = Statistics(stats.peak, jnp.where(no_class, jnp.nan, stats.excess))\n",
+        "",
         "test_torture.py -k 'eager and L01'",
     ),
     Mutant(
@@ -406,7 +406,7 @@ MUTANTS = (
     Mutant(
         "raw-derivative-of-entropy",
         STATISTICS,
-        "return entropy(*primals, axes), -2 * finite_part(beta) * moved",
+        "return entropy(*primals, axes), -times_twice(finite_part(beta), moved)",
         "return jax.jvp(lambda *a: reference.entropy(*a, axes), primals, tangents)",
         "test_second_order.py -k 'third and [logsumexp]'",
     ),

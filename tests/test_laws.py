@@ -1,5 +1,7 @@
 """The laws of torture.LAWS that relate two calls; ids in the names of the tests."""
 
+import contextlib
+
 import jax
 import jax.numpy as jnp
 import ml_dtypes
@@ -185,3 +187,87 @@ def test_B08_a_beta_for_each_row(name):
     mapped = jax.vmap(lambda x, b: f(x, beta=b))(X, betas)
     for y in (native, mapped):
         assert np.all(oracle.ulp_error(y, rows.astype(np.float64), "float32") <= 1)
+
+
+# what is in no derivative, and what is in all of them -----------------------------------------------------------------
+
+ROWS = np.array([[1, 2, 3], [np.nan, 1, 2], [np.inf, 0, 1], [0, -np.inf, 2]], np.float32)
+G = np.arange(1.0, 13.0, dtype=np.float32).reshape(4, 3)
+
+
+def ignoring(x, beta):
+    return jsoftmax.softmax_cross_entropy_with_integer_labels(x, np.array([0, -1, -1, 2]), ignore_label=-1, beta=beta)
+
+
+@pytest.mark.parametrize("mode", [contextlib.nullcontext, jsoftmax.forward_mode])
+def test_L02_an_ignored_row_is_in_no_derivative(mode):
+    """Nor is it in the gradient of β, or in a second derivative, which all rows share."""
+    beta, kept = np.float32(0.7), [0, 3]
+
+    def derivatives(x, loss, g):
+        first = jax.grad(lambda x, beta: loss(x, beta).sum(), (0, 1))
+        second = jax.grad(lambda x, beta: jnp.vdot(g, first(x, beta)[0]), (0, 1))
+        return *first(x, beta), *second(x, beta)
+
+    def without(x, beta):
+        return jsoftmax.softmax_cross_entropy_with_integer_labels(x, np.array([0, 2]), beta=beta)
+
+    with mode():
+        found = derivatives(ROWS, ignoring, G)
+        wanted = derivatives(ROWS[kept], without, G[kept])
+    for a, b in zip(found, wanted, strict=True):
+        if a.ndim:
+            assert np.all(a[1:3] == 0)
+            a = a[np.array(kept)]
+        assert np.isfinite(b).all() and np.abs(b).max() > 0
+        np.testing.assert_array_max_ulp(np.asarray(a), np.asarray(b), tolerance.REORDERED)
+
+
+@pytest.mark.parametrize("loss", [INTEGER, "softmax_cross_entropy"])
+def test_W03_an_unused_row_is_in_no_second_derivative(loss):
+    labels = np.array([0, 1, 2, 2]) if loss == INTEGER else np.eye(3, dtype=np.float32)[[0, 1, 2, 2]]
+
+    def total(x):
+        return jsoftmax.weighted_mean(getattr(jsoftmax, loss)(x, labels), np.array([1, 0, 0, 1]))[0]
+
+    second = jax.grad(lambda x: jnp.vdot(G, jax.grad(total)(x)))(ROWS)
+    assert np.all(second[1:3] == 0) and np.isfinite(second).all() and np.abs(second[0]).max() > 0
+
+
+@pytest.mark.parametrize("label", [5, -1])
+def test_L01_a_bad_label_is_nan_in_every_mode(label):
+    f = lambda x: jsoftmax.softmax_cross_entropy_with_integer_labels(x, np.array(label))  # noqa: E731
+    x = jnp.arange(3.0)
+    assert np.isnan(jax.grad(f)(x)).all()
+    with jsoftmax.forward_mode():
+        assert np.isnan(jax.grad(f)(x)).all() and np.isnan(jax.jacfwd(f)(x)).all()
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_T08_a_poisoned_row_has_a_tangent_of_nan(name, value):
+    x, v = jnp.array([1.0, value, 2.0]), jnp.array([1.0, 0.0, 0.0])
+    with jsoftmax.forward_mode():
+        tangent = jax.jvp(getattr(jsoftmax, name), (x,), (v,))[1]
+    assert np.isnan(tangent).all()
+
+
+@pytest.mark.parametrize("hole", [-np.inf, np.nan])
+def test_T21_reverse_over_reverse_does_not_see_what_is_absent(hole):
+    where = None if hole == -np.inf else np.array([True, False, True])
+
+    def slope(x, where):
+        return jax.grad(lambda beta: jsoftmax.logsumexp(x, b=jnp.ones(x.size), where=where, beta=beta))
+
+    found = jax.grad(slope(jnp.array([1.0, hole, 2.0]), where))(1.0)
+    wanted = jax.grad(slope(jnp.array([1.0, 2.0]), None))(1.0)
+    np.testing.assert_array_max_ulp(np.asarray(found), np.asarray(wanted), tolerance.REORDERED)
+
+
+def test_P1_the_mean_of_logits_as_far_apart_as_can_be():
+    x = jnp.array([-3e38, -3e38, 3e38])
+    for beta in (0.0, 1e-38):
+        assert abs(jsoftmax.logmeanexp(x, beta=beta) / -1e38 - 1) < tolerance.REORDERED * 2.0**-23
+    assert np.isfinite(jax.grad(lambda beta: jsoftmax.logmeanexp(x, beta=beta))(0.0))
+    assert jax.grad(lambda beta: jsoftmax.logsumexp(jnp.array([1.0, 2.0, 3.0]), beta=beta))(1.8e38) == 0
+    assert jax.grad(jax.grad(lambda beta: jsoftmax.logmeanexp(jnp.arange(3.0), beta=beta)))(1e-20) == 0

@@ -155,12 +155,18 @@ def _index_loss(x, labels, where, beta, ignore_label, axes, kind):
 
 
 def _poison(y, bad):
-    return jnp.where(bad, jnp.nan, y)
+    """A product and not a choice, for the derivative is NaN too."""
+    return y * jnp.where(bad, jnp.nan, 1)
 
 
 def _unused(g, bad):
     """Rows that nothing depends on though they are NaN: their gradient is 0 and not 0 · NaN."""
     return (g == 0) & bad
+
+
+def _without(rows, x, stats):
+    """Zeros in these rows, so that no NaN of theirs meets a zero cotangent in a derivative of what follows."""
+    return jnp.where(rows, 0, x), Statistics(*(jnp.where(rows, 0, s) for s in stats))
 
 
 def _pull_of_absent(y, g, unused, x, beta, where, stats, axes):
@@ -206,6 +212,7 @@ def _distribution_fwd(x, labels, where, beta, axes):
 def _distribution_bwd(axes, residuals, g):
     x, labels, where, beta, stats = residuals
     y, unused = labels.astype(stats.peak.dtype), _unused(g, jnp.isnan(stats.excess))
+    x, stats = _without(unused, x, stats)
     t_bar = -jnp.where(unused, 0, pullback.through_log_weights(y, x, beta, where, stats, axes))  # (3)
     reach = _reach(y != 0, x, where, stats) & ~unused
     x_bar, beta_bar = pullback.through_gap(g * t_bar, reach, x, beta, where, stats, axes)  # (5)
@@ -235,23 +242,26 @@ def _index_primal(x, labels, ignored, where, beta, axes):
 
 
 def _index_fwd(x, labels, ignored, where, beta, axes):
-    stats = statistics(x, beta, where, axes)
     # an ignored row may hold anything, NaN included: nothing of it goes on
-    stats = Statistics(*(jnp.where(ignored, 0, s) for s in stats))
-    log_p = log_weights(x, beta, where, stats, axes)
+    kept, stats = _without(ignored, x, statistics(x, beta, where, axes))
+    # without a class to point at a row is NaN, and so are the weights that its derivatives are made of
+    no_class = ~ignored & ~_is_class(x, labels, axes)
+    stats = Statistics(stats.peak, jnp.where(no_class, jnp.nan, stats.excess))
+    log_p = log_weights(kept, beta, where, stats, axes)
     loss = jnp.sum(jnp.where(_at_label(x, labels, axes), -log_p, 0), axes, keepdims=True)  # (1)
-    loss = _poison(loss, jnp.isnan(stats.excess) | ~_is_class(x, labels, axes))
+    loss = _poison(loss, jnp.isnan(stats.excess))
     return jnp.where(ignored, 0, loss), (x, labels, ignored, where, beta, stats)
 
 
 def _index_bwd(axes, residuals, g):
     x, labels, ignored, where, beta, stats = residuals
+    bad = jnp.isnan(stats.excess)
+    used = ~(ignored | _unused(g, bad))
+    x, stats = _without(~used, x, stats)
     p, rest = weights(x, beta, where, stats, axes), complements(x, beta, where, stats, axes)
     at_label = _at_label(x, labels, axes)
     t_bar = jnp.where(at_label, -rest, p)  # (3)
-    bad = jnp.isnan(stats.excess) | ~_is_class(x, labels, axes)
-    used = ~(ignored | _unused(g, bad))
-    t_bar = jnp.where(used, _poison(t_bar, bad), 0)
+    t_bar = jnp.where(used, _poison(t_bar, bad & used), 0)
     reach = _reach(at_label, x, where, stats) & used
     x_bar, beta_bar = pullback.through_gap(g * t_bar, reach, x, beta, where, stats, axes)  # (5)
     # the loss of a label on an absent class is infinite whatever β is

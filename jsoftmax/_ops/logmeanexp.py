@@ -90,8 +90,8 @@ def _count(present, stats, axes):
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(4,))
-def _rise(x, beta, where, stats, axes):
-    """lme − m, finite: it has digits that m would round away."""
+def _half_rise(x, beta, where, stats, axes):
+    """(lme − m) / 2, finite: it has digits that m would round away."""
     present, t = live(x, where), gap(x, beta, where, stats.peak)
     count = jnp.maximum(_count(present, stats, axes), 1)
     growth = jnp.sum(jnp.where(present, jnp.expm1(t), 0), axes, keepdims=True) / count
@@ -100,28 +100,32 @@ def _rise(x, beta, where, stats, axes):
     # off by 240 roundings in −0.414 < x < −0.3 (jax 0.10.2)
     far = jnp.log(jnp.where(growth > -0.5, 1 + growth, level))
     log_mean = jnp.where(growth > -0.25, jnp.log1p(growth), far)
-    mean = 2 * jnp.sum(half_gap(x, where, stats.peak) / count, axes, keepdims=True)
+    half_mean = jnp.sum(half_gap(x, where, stats.peak) / count, axes, keepdims=True)
     # β (x − m) below the rounding of 1: it may have underflown in `growth`, and the mean is what is left
-    flat = (jnp.abs(beta) < 1) & (jnp.abs(beta * mean) * count < jnp.finfo(mean.dtype).eps)
-    y = jnp.where(flat, mean, log_mean / jnp.where(flat, 1, beta))
+    flat = (jnp.abs(beta) < 1) & (jnp.abs(beta * half_mean) * count < jnp.finfo(half_mean.dtype).eps / 2)
+    y = jnp.where(flat, half_mean, 0.5 * log_mean / jnp.where(flat, 1, beta))
     # at β ≥ 0 a +∞ is the peak, and t is NaN
     return jnp.where((beta < 0) & jnp.isnan(stats.excess), jnp.nan, y)
 
 
-@_rise.defjvp
-def _(axes, primals, tangents):
-    """The derivative of lme: m is constant here, and x − m in what is built on this is not."""
+def _tangent(primals, tangents, axes):
+    """Of lme. Half of it is that of the half rise: m is constant here, and x − m in what is built on this is not."""
     x, beta, where, stats = primals
     p = weights(x, beta, where, stats, axes)
     along_x = jnp.sum(p * jnp.where(live(x, where), dtypes.widen(tangents[0]), 0), axes, keepdims=True)
-    return _rise(*primals, axes), along_x + _mean_slope(x, beta, where, stats, axes) * tangents[1]
+    return along_x + _mean_slope(x, beta, where, stats, axes) * tangents[1]
+
+
+@_half_rise.defjvp
+def _(axes, primals, tangents):
+    return _half_rise(*primals, axes), 0.5 * _tangent(primals, tangents, axes)
 
 
 def _mean_slope(x, beta, where, stats, axes):
     """(1)."""
     present = live(x, where)
     count = jnp.maximum(_count(present, stats, axes), 1)
-    half_u = half_gap(x, where, stats.peak) - _rise(x, beta, where, stats, axes) / 2
+    half_u = half_gap(x, where, stats.peak) - _half_rise(x, beta, where, stats, axes)
     slope = finite_part(beta)
     tau = 2 * (slope * jnp.where(present, half_u, 0))
     small = jnp.abs(tau) < 0.5
@@ -133,15 +137,22 @@ def _mean_slope(x, beta, where, stats, axes):
     for k in range(16, 1, -1):
         series = series * near + (k - 1) / math.factorial(k)
     u = 2 * jnp.where(small & present, half_u, 0)
-    inverse = limits.inverse(slope)
+    inverse = limits.inverse(jnp.where(small, 1, slope))
     terms = jnp.where(small, series * u * u, (far * jnp.exp(far) - jnp.expm1(far)) * inverse * inverse)
     y = jnp.sum(jnp.where(present, terms, 0), axes, keepdims=True) / count
     return jnp.where(jnp.isinf(beta) & ~jnp.isnan(stats.excess), 0, limits.saturate(y))
 
 
+@functools.partial(jax.custom_jvp, nondiff_argnums=(4,))
 def _lme(x, beta, where, stats, axes):
     empty = _count(live(x, where), stats, axes) == 0
-    return limits.smooth_extremum(stats.peak + _rise(x, beta, where, stats, axes), empty, stats.peak, beta)
+    y = 2 * (0.5 * stats.peak + _half_rise(x, beta, where, stats, axes))
+    return limits.smooth_extremum(y, empty, stats.peak, beta)
+
+
+@_lme.defjvp
+def _(axes, primals, tangents):
+    return _lme(*primals, axes), _tangent(primals, tangents, axes)
 
 
 def _lme_primal(x, where, beta, axes):

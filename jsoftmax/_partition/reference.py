@@ -46,6 +46,12 @@ def finite_part(beta: Rows) -> Rows:
     return jnp.where(jnp.isinf(beta), 0, beta)
 
 
+def times_twice(beta: Rows, half: Rows) -> Rows:
+    """β · 2 h, without doubling the larger of the two."""
+    scale = jnp.where(jnp.abs(beta) < 1, 2, 1).astype(beta.dtype)
+    return (beta * scale) * (half * (2 / scale))
+
+
 def gap(x: Logits, beta: Rows, where: Mask, peak: Rows) -> Logits:
     """t of (1); −∞ where absent."""
     # if x − m overflows, so does β (x − m), unless |β| < 1; a power of two, which rounds nothing
@@ -103,5 +109,5 @@ def log_weights(x: Logits, beta: Rows, where: Mask, stats: Statistics) -> Logits
 def entropy(x: Logits, beta: Rows, where: Mask, stats: Statistics, axes: Axes) -> Rows:
     """H = log1p(s) − Σ p t ≥ 0, a sum of terms of one sign; 0 for an empty row."""
     p = weights(x, beta, where, stats)
-    mean_gap = 2 * finite_part(beta) * jnp.sum(p * half_gap(x, where, stats.peak), axes, keepdims=True)
+    mean_gap = times_twice(finite_part(beta), jnp.sum(p * half_gap(x, where, stats.peak), axes, keepdims=True))
     return jnp.where(stats.excess == -1, 0, log_excess(stats) - mean_gap)

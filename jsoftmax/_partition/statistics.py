@@ -24,7 +24,7 @@ from jax import lax
 from jsoftmax._core.dtypes import widen
 from jsoftmax._core.types import Axes, Logits, Mask, Rows
 from jsoftmax._partition import reference
-from jsoftmax._partition.reference import Statistics, finite_part, gap, half_gap, live, log_excess
+from jsoftmax._partition.reference import Statistics, finite_part, half_gap, live, log_excess, times_twice
 
 __all__ = [
     "Statistics",
@@ -38,6 +38,7 @@ __all__ = [
     "log_excess",
     "log_weights",
     "statistics",
+    "times_twice",
     "weights",
 ]
 
@@ -45,6 +46,21 @@ __all__ = [
 def statistics(x: Logits, beta: Rows, where: Mask, axes: Axes) -> Statistics:
     """(peak, excess) of each row: constants of every derivative, see above."""
     return reference.statistics(lax.stop_gradient(x), lax.stop_gradient(beta), where, axes)
+
+
+@jax.custom_jvp
+def gap(x: Logits, beta: Rows, where: Mask, peak: Rows) -> Logits:
+    """t = β (x − m); −∞ where absent."""
+    return reference.gap(x, beta, where, peak)
+
+
+@gap.defjvp
+def _(primals, tangents):
+    """(4), m a constant."""
+    x, beta, where, peak = primals
+    moved = finite_part(beta) * widen(tangents[0])
+    moved += half_gap(x, where, peak) * (2 * jnp.where(jnp.isinf(beta), 0, tangents[1]))
+    return gap(*primals), jnp.where(live(x, where), moved, 0)
 
 
 def deviation(v: Logits, p: Logits, x: Logits, where: Mask, stats: Statistics, axes: Axes) -> Logits:
@@ -101,7 +117,7 @@ def _(axes, primals, tangents):
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(4,))
 def log_weights(x: Logits, beta: Rows, where: Mask, stats: Statistics, axes: Axes) -> Logits:
-    """log p; −∞ where absent."""
+    """log p; −∞ where absent, or NaN in a row that is poisoned."""
     return reference.log_weights(x, beta, where, stats)
 
 
@@ -121,4 +137,4 @@ def _(axes, primals, tangents):
     x, beta, where, stats = primals
     p_dot = _weight_tangent(primals, tangents, axes)
     moved = jnp.sum(half_gap(x, where, stats.peak) * p_dot, axes, keepdims=True)
-    return entropy(*primals, axes), -2 * finite_part(beta) * moved
+    return entropy(*primals, axes), -times_twice(finite_part(beta), moved)
