@@ -15,6 +15,17 @@ DEFAULT = None  # β not given: a constant of the program, which XLA makes anoth
 NEGATIVE, THIRD = inputs.BETAS["negative"], inputs.BETAS["third"]
 ALL_BETAS = (DEFAULT, *inputs.BETAS.values())  # where β has most to break
 HARD = ("normal", "loud", "ties", "confident", "holes", "mask on holes", "huge", "huge half", "one live", "axes (2, 0)")
+PLAIN = (
+    "past a lane",
+    "no classes",
+    "axis 0",
+    "axis 1 of 3",
+    "all axes",
+    "empty row",
+    "nan row",
+    "inf row",
+    "mask of classes",
+)
 BY_ROW = ("normal", "ties", "mask on holes", "axes (2, 0)")  # a β for each row: a third program
 CASES = pytest.mark.parametrize("case", registry.CASES, ids=registry.label)
 
@@ -35,7 +46,7 @@ def on(case, dtype, names=None):
 
 @CASES
 def test_float32_jit(case):
-    for row in on(case, np.float32):
+    for row in on(case, np.float32, (*HARD, *PLAIN)):
         for beta in ALL_BETAS if row.name in HARD else (NEGATIVE,):
             verify(case, row, np.float32, beta, jit=True)
         if row.name in BY_ROW:
