@@ -66,7 +66,7 @@ def confident(rows):
             for quantity in ("value", "label gradient"):
                 given = {"operator": INTEGER, "input": name, "dtype": dtype, "quantity": quantity, "mode": "jit"}
                 ours, peer = (
-                    worst(select(rows, function=function, **given)) for function in (OURS, OPERATORS[INTEGER].library)
+                    worst(select(rows, function=function, **given)) for function in (OURS, OPERATORS[INTEGER].peer_name)
                 )
                 if ours and peer:
                     body.append(
@@ -90,7 +90,7 @@ def overview(rows):
             line = [f"`{name}`, {quantity}", BOUNDS.get((name, quantity), "–")]
             for wide in (True, False):
                 kept = [row for row in found if (row["dtype"] in ("float32", "float64")) == wide]
-                ours, peer = (worst(select(kept, function=function)) for function in (OURS, operator.library))
+                ours, peer = (worst(select(kept, function=function)) for function in (OURS, operator.peer_name))
                 line += [f"**{number(ours['max'])}**", number(peer["max"])] if ours and peer else ["–", "–"]
             share = worst(select(found, function=OURS), "of_bound")
             body.append([*line, f"{float(share['of_bound']):.2f}" if share else "–"])
@@ -100,9 +100,9 @@ def overview(rows):
 
 def errors(rows, name, quantity):
     """Inputs × dtypes: the largest error over the modes, and the median, ours beside the peers'."""
-    found, library = select(rows, operator=name, quantity=quantity), OPERATORS[name].library
+    found, peer = select(rows, operator=name, quantity=quantity), OPERATORS[name].peer_name
     present = {(row["dtype"], row["function"]) for row in found}
-    columns = [(d, f) for d in DTYPES for f in (OURS, library, "SciPy") if (d, f) in present]
+    columns = [(d, f) for d in DTYPES for f in (OURS, peer, "SciPy") if (d, f) in present]
     cells = collections.defaultdict(list)
     for row in found:
         cells[row["input"], row["dtype"], row["function"]].append(row)

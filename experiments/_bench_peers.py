@@ -15,7 +15,7 @@ import jsoftmax
 class Operator(NamedTuple):
     ours: Callable
     peer: Callable
-    library: str
+    peer_name: str
     labels: str = "none"  # "none", "index" or "distribution"
     per_row: bool = True  # one result a row of logits, or one a logit
 

@@ -86,7 +86,7 @@ def observations(name, given, dtype, eager):
     operator = OPERATORS[name]
     g = np.ones(len(given.x), dtype) if operator.per_row else given.cotangent
     arguments = (g, given.x, *given.labels(name))
-    for label, f in (("jsoftmax", operator.ours), (operator.library, operator.peer)):
+    for label, f in (("jsoftmax", operator.ours), (operator.peer_name, operator.peer)):
         found = modes(COMPILED[f], with_gradient(f) if eager and given.few_classes() else None, *arguments)
         for mode, (value, gradient) in found.items():
             yield label, mode, "value", value
@@ -120,7 +120,7 @@ def beta_outcomes(configuration, eager):
     for name, operator in WITH_BETA.items():
         expected = exact.with_beta(name, x, labels, beta)
         arguments = (x, labels, beta) if operator.labels == "index" else (x, beta)
-        for label, f in (("jsoftmax", operator.ours), (operator.library, operator.peer)):
+        for label, f in (("jsoftmax", operator.ours), (operator.peer_name, operator.peer)):
             found = modes(COMPILED_BETA[f], f if eager else None, *arguments)
             for mode in ("jit", "eager") if eager else ("jit",):
                 (actual,) = found.get(mode, found["jit"])

@@ -74,7 +74,7 @@ def programs(shape, compiled):
         labels = [given[operator.labels]] if operator.labels != "none" else []
         arguments = [given["x"], *labels, *([given["beta"]] if name not in OPERATORS else [])]
         g = given["row cotangent" if operator.per_row else "cotangent"]
-        for function, f in (("jsoftmax", operator.ours), (operator.library, operator.peer)):
+        for function, f in (("jsoftmax", operator.ours), (operator.peer_name, operator.peer)):
             found[name, MODES[0], function] = prepared(f, arguments, compiled)
             found[name, MODES[1], function] = prepared(with_gradient(f), [g, *arguments], compiled)
     return found

@@ -60,7 +60,7 @@ def test_within_the_contract(rows, name, quantity):
 def test_a_confident_row_is_lost_by_the_peers_alone(rows, name, quantity):
     """When a peer mends this, the page has to say so."""
     at = {"operator": name, "quantity": quantity, "input": "[0, −20]", "dtype": "float32", "mode": "jit"}
-    (ours,), (peer,) = (select(rows, function=f, **at) for f in (OURS, OPERATORS[name].library))
+    (ours,), (peer,) = (select(rows, function=f, **at) for f in (OURS, OPERATORS[name].peer_name))
     assert float(ours["max"]) <= 2
     assert float(peer["max"]) >= 1e6
 
@@ -70,13 +70,13 @@ def test_at_most_two_ulp_where_the_peers_lose_everything():
     for name, quantity in (("log_softmax", "value"), (INTEGER, "value"), (INTEGER, "label gradient")):
         at = {"operator": name, "quantity": quantity, "input": "D6 confident", "dtype": "float32"}
         assert worst(select(rows, function=OURS, **at))["max"] <= 2
-        assert worst(select(rows, function=OPERATORS[name].library, **at))["max"] >= 1.6e7
+        assert worst(select(rows, function=OPERATORS[name].peer_name, **at))["max"] >= 1.6e7
 
 
 def test_beta_inside_stays_finite_where_beta_outside_does_not(results):
     counts = {(r["operator"], r["function"]): r for r in rows_of(results["beta"]) if r["mode"] == "jit"}
     for name, operator in WITH_BETA.items():
-        ours, peer = counts[name, OURS], counts[name, operator.library]
+        ours, peer = counts[name, OURS], counts[name, operator.peer_name]
         assert ours["not finite"] == ours["off by 1 %"] == 0
         assert peer["not finite"] > 0
         assert ours["configurations"] == peer["configurations"]
@@ -92,7 +92,7 @@ def test_everything_was_measured():
     seen = {(r["operator"], r["input"], r["dtype"], r["function"]) for r in rows_of(results["errors"])}
     wanted = [(s, d) for s in inputs.INPUTS for d in default.dtypes if inputs.suits(s, d)]
     for name, operator in OPERATORS.items():
-        functions = {OURS, operator.library} | ({"SciPy"} if name in accuracy.SCIPY else set())
+        functions = {OURS, operator.peer_name} | ({"SciPy"} if name in accuracy.SCIPY else set())
         for source, dtype in wanted:
             expected = functions - {"SciPy"} if dtype in bounds.HALF else functions
             assert {f for f in functions if (name, source.name, dtype, f) in seen} == expected

@@ -12,8 +12,8 @@ from experiments._bench_table import STEADY, table
 from experiments._results import plain
 
 COMMITTED = Path(bench.__file__).parent / "results"
-CASES = {name: operator.library for name, operator in OPERATORS.items()}
-CASES |= {f"{name}, β": operator.library for name, operator in WITH_BETA.items()}
+CASES = {name: operator.peer_name for name, operator in OPERATORS.items()}
+CASES |= {f"{name}, β": operator.peer_name for name, operator in WITH_BETA.items()}
 YARDSTICKS = {("copy", "value", "copy"), ("read", "value", "read")}
 
 

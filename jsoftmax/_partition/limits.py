@@ -26,6 +26,6 @@ def of_nothing(beta: Rows) -> Rows:
 
 
 def smooth_extremum(y: Rows, empty: Rows, peak: Rows, beta: Rows) -> Rows:
-    """`y`, where the row has a live entry and none of them is +∞."""
+    """`y`; of a row without a live entry what `of_nothing` says, and +∞ at a peak of +∞ unless β is NaN."""
     y = jnp.where(empty, of_nothing(beta), y)
     return jnp.where((peak == jnp.inf) & ~jnp.isnan(beta), jnp.inf, y)
