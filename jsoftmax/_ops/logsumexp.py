@@ -57,7 +57,8 @@ def logsumexp(
       temperature, base: T = 1/β or e^β instead of `beta`, as in `softmax`.
       where: boolean, broadcasts to `x`; False marks an absent class.
       b: real multiplicities, broadcast to `x`. 0 marks an absent class. Where Σ b exp(β x) is negative the result is
-        NaN, where it is 0 the sum's logarithm is −inf.
+        NaN, where it is 0 the sum's logarithm is −inf. At β = 0 the result is Σ b x if log Σ b is exactly 0 and
+        ±inf otherwise; at β = ±inf the multiplicities of tied peaks are added, and −inf if they cancel.
       keepdims: keep the reduced axes with size 1.
 
     Returns:

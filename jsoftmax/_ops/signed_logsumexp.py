@@ -19,7 +19,6 @@ from jsoftmax._core import dtypes
 from jsoftmax._core.rule import with_vjp
 from jsoftmax._partition import limits
 from jsoftmax._partition.statistics import (
-    finite_part,
     gap,
     half_gap,
     live,
@@ -61,8 +60,7 @@ def _(axes, primals, tangents):
     x, beta, where, b, peak, log_z = primals
     x_dot, beta_dot, _, b_dot, _, _ = tangents
     r, w = _ratios(x, beta, where, b, peak, log_z, axes)
-    t_dot = finite_part(beta) * dtypes.widen(x_dot)
-    t_dot += half_gap(x, where, peak) * (2 * jnp.where(jnp.isinf(beta), 0, beta_dot))
+    _, t_dot = jax.jvp(lambda x, beta: gap(x, beta, where, peak), (x, beta), (x_dot, beta_dot))
     moved = jnp.where(live(x, where), w * t_dot + r * b_dot.astype(beta.dtype), 0)
     return _log_z(*primals, axes), jnp.sum(moved, axes, keepdims=True)
 

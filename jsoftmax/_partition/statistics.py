@@ -73,24 +73,34 @@ def deviation(v: Logits, p: Logits, x: Logits, where: Mask, stats: Statistics, a
     return v - jnp.sum(jnp.where(present, p * v, 0), axes, keepdims=True)
 
 
-def _log_weight_tangent(primals, tangents, axes):
-    """(5). An absent entry follows the others, and if it is a −∞ that is not masked also its own ẋ: there a label may
-    point, whose loss is infinite with the gradient of its limit. What β moves is the live part."""
+def _deviations(primals, tangents, axes):
+    """(5) as its two parts: of β⁻¹ (log p)˙ by x, of (log p)˙ by β. β itself comes last, for β ẋ may overflow where
+    p = 0.
+
+    An absent entry follows the others, and if it is a −∞ that is not masked also its own ẋ: there a label may point,
+    whose loss is infinite with the gradient of its limit. What β moves is the live part."""
     x, beta, where, stats = primals
     present, p = live(x, where), weights(x, beta, where, stats, axes)
-    by_x = finite_part(beta) * widen(tangents[0])
+    by_x = widen(tangents[0])
     by_x = by_x if where is None else jnp.where(where, by_x, 0)
     # not (2 · half a gap) · β̇: the gap may overflow, and β̇ be 0
     by_beta = half_gap(x, where, stats.peak) * (2 * jnp.where(jnp.isinf(beta), 0, tangents[1]))
     by_beta = jnp.where(present, deviation(by_beta, p, x, where, stats, axes), 0)
-    return deviation(by_x, p, x, where, stats, axes) + by_beta
+    return deviation(by_x, p, x, where, stats, axes), by_beta
+
+
+def _log_weight_tangent(primals, tangents, axes):
+    """(5)."""
+    by_x, by_beta = _deviations(primals, tangents, axes)
+    return finite_part(primals[1]) * by_x + by_beta
 
 
 def _weight_tangent(primals, tangents, axes):
     """(6)."""
     x, beta, where, stats = primals
     p = weights(x, beta, where, stats, axes)
-    return jnp.where(live(x, where), p * _log_weight_tangent(primals, tangents, axes), 0)
+    by_x, by_beta = _deviations(primals, tangents, axes)
+    return jnp.where(live(x, where), finite_part(beta) * (p * by_x) + p * by_beta, 0)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(4,))
