@@ -11,5 +11,6 @@ from jsoftmax._ops.logsumexp import logsumexp as logsumexp
 from jsoftmax._ops.softmax import log_softmax as log_softmax
 from jsoftmax._ops.softmax import softmax as softmax
 from jsoftmax._ops.softmax import softmax_jacobian as softmax_jacobian
+from jsoftmax._ops.spatial import spatial_softmax_cross_entropy as spatial_softmax_cross_entropy
 
 __version__ = "0.1.0"

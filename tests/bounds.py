@@ -23,6 +23,8 @@ def check_value(case, s, value, expected):
         added = np.where(np.isfinite(added), added, 0)
         scale = np.maximum(np.abs(peak), added) + _logs_of_multiplicities(s)
         gap = gap * added / np.where(scale > 0, scale, 1)  # only what is added to the peak has an exponential in it
+    if "z_loss" in s.arrays:  # (log Z)², the square of β m + log1p(s), which cancel
+        scale = scale + np.reshape(s.arrays["z_loss"] * _terms_of_log_z(case, s, of_row) ** 2, expected.shape)
     dtype = registry.result_shape(case, s).dtype
     bound, what = tolerance.VALUE[case.name], _what(case, s, "value")
     tolerance.check(value, expected, dtype, bound, what, scale=scale, gap=rounding * gap, floor=_floor(s))
@@ -40,6 +42,8 @@ def check_cotangents(case, s, g, cotangents, expected):
             scale, gap = _terms_of_beta(case, s, g, of_row, expected), of_row.beside.max(initial=0.0)
             if np.max(scale, initial=0.0) > tolerance.LARGEST / 8:
                 continue  # the terms overflow, though their sum may not
+        elif name in registry.OPTIONS:
+            scale, gap = _terms_of_option(case, s, g, of_row, name), of_row.gap.max(initial=0.0)
         elif name == "b":  # its own exponent, also where b = 0 leaves it out of the sum
             gap = of_row.own + of_row.beside
         else:
@@ -76,10 +80,14 @@ def _terms_of_logits(case, s, g, of_row, expected):
     """The largest of each row, or of the terms that cancel in it."""
     axes = registry.class_axes(case, s)
     size = np.where(np.isfinite(expected), np.abs(expected), 0)
-    if case.name in ("log_softmax", "softmax_cross_entropy"):
+    if case.name in ("log_softmax", "softmax_cross_entropy") or _has_options(s):
         p = oracle.softmax(s.arrays[case.logits], s.static["axis"], s.arrays.get("where"), beta=_lifted(case, s))
-        g = np.abs((g if case.name == "log_softmax" else s.arrays["labels"]).astype(np.float64))
-        terms = g * (1 - p) + p * (g.sum(axes, keepdims=True) - g)
+        q = np.abs(g.astype(np.float64)) if case.name == "log_softmax" else _mass(case, s)
+        terms = q * (1 - p) + p * (q.sum(axes, keepdims=True) - q)
+        if "z_loss" in s.arrays:
+            terms = terms + 2 * s.arrays["z_loss"] * _terms_of_log_z(case, s, of_row) * p
+        if case.name != "log_softmax":
+            terms = terms * np.abs(np.reshape(g, of_row.peak.shape))
         terms = np.where(np.isfinite(terms), terms, 0) * np.abs(_finite(_lifted(case, s)))
         return np.maximum(size, terms).max(axes, keepdims=True, initial=0.0)
     if case.name == "softmax_jacobian":  # its slope p (1 − 2p) vanishes at a tie of two: the terms do not
@@ -107,10 +115,64 @@ def _terms_of_beta(case, s, g, of_row, expected):
     else:
         size, steepest = np.reshape(size, beta.shape), np.reshape(steepest, beta.shape)
     size = np.where((beta > 0) & (beta < np.inf), size / np.where(beta > 0, beta, 1), steepest)
+    if _has_options(s):  # its terms cancel within a row, and the z-loss has the peak in it
+        p = oracle.softmax(s.arrays[case.logits], s.static["axis"], s.arrays.get("where"), beta=_lifted(case, s))
+        q, peak = _mass(case, s), np.abs(_finite(of_row.peak))
+        rows = (_finite(q + p * q.sum(axes, keepdims=True)) * of_row.reach).sum(axes, keepdims=True)
+        if "z_loss" in s.arrays:
+            longest = peak + of_row.reach.max(axes, keepdims=True, initial=0.0)
+            rows = rows + 2 * s.arrays["z_loss"] * _terms_of_log_z(case, s, of_row) * longest
+        rows = rows * np.abs(np.reshape(g, of_row.peak.shape))
+        size = size + (rows.sum() if beta.ndim == 0 else np.reshape(rows, beta.shape))
     if case.name == "softmax_jacobian":
         rows = _jacobian_rows(case, s) / np.where((beta > 0) & np.isfinite(beta), beta, 1) * np.abs(g).sum()
         size = size + (rows.sum() if beta.ndim == 0 else rows)
     return size
+
+
+def _has_options(s):
+    return any(name in s.arrays for name in registry.OPTIONS)
+
+
+def _mass(case, s):
+    """q_j = w_j ((1 − ε) y_j + ε/K) of a cross-entropy, ignored rows included."""
+    x, axes = s.arrays[case.logits], registry.class_axes(case, s)
+    y = s.arrays["labels"]
+    if case.name == registry.INTEGER:
+        index = np.moveaxis(np.indices([x.shape[a] for a in axes]), 0, -1).reshape(-1, len(axes))
+        flat = np.zeros((*y.shape, len(index)))
+        np.put_along_axis(flat, np.clip(y, 0, len(index) - 1)[..., None].astype(int), 1.0, -1) if len(index) else None
+        y = np.moveaxis(flat.reshape(*y.shape, *(x.shape[a] for a in axes)), range(y.ndim, x.ndim), axes)
+    y, eps = y.astype(np.float64), float(s.arrays.get("label_smoothing", 0.0))
+    live = (x != -np.inf) & np.broadcast_to(s.arrays.get("where", True), x.shape)
+    count = np.maximum(live.sum(axes, keepdims=True), 1)
+    w = np.ones(x.shape)
+    if "class_weights" in s.arrays:
+        given = s.arrays["class_weights"].astype(np.float64).reshape([x.shape[a] for a in axes])
+        given = np.transpose(given, np.argsort(axes)) if len(axes) > 1 else given
+        w = np.broadcast_to(np.expand_dims(given, [i for i in range(x.ndim) if i not in axes]), x.shape)
+    return np.abs(w * ((1 - eps) * y + eps * live / count))
+
+
+def _terms_of_log_z(case, s, of_row):
+    """|β m| + log1p(s), no less than |log Z|."""
+    axes = registry.class_axes(case, s)
+    with np.errstate(invalid="ignore"):
+        of_peak = np.abs(_finite(_lifted(case, s) * of_row.peak))
+    return of_peak + np.log(max(np.prod([s.arrays[case.logits].shape[a] for a in axes]), 1))
+
+
+def _terms_of_option(case, s, g, of_row, name):
+    """Sum of the sizes of what is added over rows and classes."""
+    g = np.abs(g.astype(np.float64))
+    if name == "z_loss":
+        terms = np.reshape(g, of_row.peak.shape) * _terms_of_log_z(case, s, of_row) ** 2
+        return terms.sum() + np.abs(_finite(registry.exact(case, s, g)[name]))
+    if name == "class_weights":
+        return np.abs(_finite(registry.exact(case, s, g)[name])).sum()
+    ends = ({"label_smoothing": e, "z_loss": 0.0} for e in (0.0, 1.0))
+    sizes = [registry.exact(case, s._replace(arrays=s.arrays | end)) for end in ends]
+    return (g * sum(np.abs(_finite(size)) for size in sizes)).sum()
 
 
 def _jacobian_rows(case, s):

@@ -20,11 +20,3 @@ def compiled(request):
 def rng():
     """Random numbers that do not depend on which tests ran before."""
     return np.random.default_rng(8)
-
-
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
-def pytest_collection_modifyitems(items):
-    """An experiment's short run is shared by the tests of its module: one worker runs them all."""
-    for item in items:
-        if hasattr(item.module, "smoke"):
-            item.add_marker(pytest.mark.xdist_group(item.module.__name__))

@@ -56,6 +56,7 @@ class Mutant(NamedTuple):
 
 CORE_AXES, CORE_LABELS, CORE_MEAN = "_core/axes.py", "_core/labels.py", "_core/reduce.py"
 REFERENCE, STATISTICS, PULLBACK = "_partition/reference.py", "_partition/statistics.py", "_partition/pullback.py"
+PENALTIES, SPATIAL = "_partition/penalties.py", "_ops/spatial.py"
 CROSS_ENTROPY, LOGSUMEXP, SOFTMAX = "_ops/cross_entropy.py", "_ops/logsumexp.py", "_ops/softmax.py"
 
 MUTANTS = (
@@ -63,8 +64,8 @@ MUTANTS = (
     Mutant(
         "one-hot",
         CROSS_ENTROPY,
-        "t_bar = jnp.where(at_label, -rest, p)  # (3)",
-        "t_bar = p",
+        "jnp.where(at_label, -rest, p)  # (3)",
+        "p",
         "test_torture.py -k 'eager and T01 and cross_entropy'",
     ),
     Mutant(
@@ -135,13 +136,13 @@ MUTANTS = (
     Mutant(
         "unread-row-read",  # cotangent 0, row NaN
         CROSS_ENTROPY,
-        "return (g == 0) & bad",
-        "return jnp.zeros_like(bad)",
+        "used = ~(((g == 0) & bad) | ignored)",
+        "used = ~((jnp.zeros_like(bad) & bad) | ignored)",
         "test_torture.py -k 'eager and T09 and unread'",
     ),
     Mutant(
         "0-log-0",
-        CROSS_ENTROPY,
+        STATISTICS,
         "return jnp.where((y == 0) & (log_p == -jnp.inf), 0, y * log_p)",
         "return y * log_p",
         "test_torture.py -k 'eager and L06'",
@@ -149,23 +150,88 @@ MUTANTS = (
     Mutant(
         "soft-labels-gradient-sign",
         CROSS_ENTROPY,
-        "labels_bar = -g * ",
-        "labels_bar = g * ",
+        "labels_bar = _times(each, scale)",
+        "labels_bar = -_times(each, scale)",
         "test_torture.py -k 'eager and L06'",
     ),
     Mutant(
         "absent-label-pulls-β",
         CROSS_ENTROPY,
-        "beta_bar = jnp.where(jnp.any(at_label & live(x, where), axes, keepdims=True), beta_bar, 0)\n    ",
-        "",
+        "t_bar = jnp.where(present, t_bar, 0) + t_more",
+        "t_bar = t_bar + t_more",
         "test_value_and_grad.py -k 'half_precision and bfloat16-softmax_cross_entropy_with'",
     ),
     Mutant(
         "absent-mass-pulls-β",
         CROSS_ENTROPY,
-        "    beta_bar -= _pull_of_absent(y, g, unused, x, beta, where, stats, axes)\n",
-        "",
+        "t_bar - g * absent * p, x, beta",
+        "t_bar, x, beta",
         "test_lanes.py -k 'test_disable_jit and softmax_cross_entropy'",
+    ),
+    # options
+    Mutant(
+        "smoothing-over-absent-classes",
+        PENALTIES,
+        "count = jnp.sum(live(x, where), axes",
+        "count = jnp.sum(jnp.ones_like(x, bool), axes",
+        "test_torture.py -k 'eager and L08'",
+    ),
+    Mutant(
+        "label-keeps-its-mass",  # 1 + ε in all
+        CROSS_ENTROPY,
+        "    return 1 - options.smoothing if w is None else (1 - options.smoothing) * w\n",
+        "    return w\n",
+        "test_torture.py -k 'eager and W01'",
+    ),
+    Mutant(
+        "z-loss-value-only",  # no cotangent reaches the logits
+        PENALTIES,
+        "t_bar += slope * weights(x, beta, where, stats, axes)  # (14)",
+        "t_bar += 0 * slope",
+        "test_torture.py -k 'eager and W02'",
+    ),
+    Mutant(
+        "z-loss-of-an-empty-row",
+        PENALTIES,
+        "return jnp.where(stats.excess == -1, 0, log_z)",
+        "return log_z",
+        "test_torture.py -k 'eager and W02'",
+    ),
+    Mutant(
+        "z-loss-without-the-peak-in-β",
+        PENALTIES,
+        "limits.saturate(slope * stats.peak)",
+        "limits.saturate(slope * 0)",
+        "test_loss_options.py -k 'float64 and ignore'",
+    ),
+    Mutant(
+        "smoothing-without-class-weights",
+        PENALTIES,
+        "w = jnp.ones((), stats.peak.dtype) if options.class_weights is None else options.class_weights",
+        "w = jnp.ones((), stats.peak.dtype)",
+        "test_loss_options.py -k torch",
+    ),
+    Mutant(
+        "raw-derivative-of-log-partition",
+        STATISTICS,
+        "    frozen = jnp.isinf(beta) & ~jnp.isnan(stats.excess)\n",
+        "    return jax.jvp(lambda b: reference.log_partition(b, stats), (beta,), tangents[1:2])\n",
+        "test_loss_options.py -k 'second_order and ties'",
+    ),
+    # reduced losses
+    Mutant(
+        "ignored-positions-counted",
+        SPATIAL,
+        "            valid &= as_int32(labels) != as_int32(ignore)\n",
+        "            pass\n",
+        "test_spatial.py -k caffe",
+    ),
+    Mutant(
+        "divided-by-nothing",
+        SPATIAL,
+        "jnp.maximum(1, _divisor(",
+        "jnp.maximum(0, _divisor(",
+        "test_spatial.py -k nothing",
     ),
     # masks
     Mutant(
@@ -328,8 +394,8 @@ MUTANTS = (
     Mutant(
         "β-slope-sign",
         PULLBACK,
-        "beta_bar = 2 * jnp.sum(",
-        "beta_bar = -2 * jnp.sum(",
+        "return held(2 * jnp.sum(",
+        "return held(-2 * jnp.sum(",
         "test_torture.py -k 'eager and B08 and cross_entropy'",
     ),
     Mutant(
@@ -414,15 +480,15 @@ MUTANTS = (
     Mutant(
         "mean-of-loss-times-mask",
         CORE_MEAN,
-        "total = jnp.sum(w * jnp.where(counts, losses, 0))",
-        "total = jnp.sum(w * losses)",
+        "return jnp.sum(w * jnp.where((w != 0) | jnp.isfinite(losses), losses, 0))",
+        "return jnp.sum(w * losses)",
         "test_torture.py -k 'eager and W03'",
     ),
     Mutant(
         "mean-counts-ignored-rows",
         CORE_MEAN,
-        "count = jnp.sum(w)\n",
-        "count = jnp.sum(jnp.ones_like(w))\n",
+        "weighted_sum(losses, w), jnp.sum(w)\n",
+        "weighted_sum(losses, w), jnp.sum(jnp.ones_like(w))\n",
         "test_torture.py -k 'eager and W03'",
     ),
     Mutant(

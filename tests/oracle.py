@@ -17,6 +17,7 @@ is formed from nearly equal numbers: a confident row is right to as many digits 
 
 import functools
 import inspect
+import itertools
 import math
 from typing import NamedTuple
 
@@ -329,64 +330,144 @@ def logmeanexp(x, axis=-1, *, beta=1.0, where=None, keepdims=False, g=None):
 # ----------------------------------------------------------------------------------------- cross-entropy, weighted_mean
 
 
-def _cross_entropy_row(y, law):
-    """−Σ_j y_j log p_j with 0 · inf = 0."""
+class Penalties(NamedTuple):
+    """Of one row: label smoothing ε, z-loss λ, class weights w."""
+
+    smoothing: mpf
+    z_loss: mpf
+    w: list
+
+
+def _mass(y, law, extra):
+    """q_j = w_j ((1 − ε) y_j + ε/K) over the K live classes, and the same with only the second term."""
+    share = ONE / len(law.live) if law.live else ZERO
+    even = _spread(len(y), law.live, lambda j: share)
+    return [
+        k * ((1 - extra.smoothing) * v + extra.smoothing * e) for k, v, e in zip(extra.w, y, even, strict=True)
+    ], even
+
+
+def _log_partition(x, law, beta, largest):
+    """log Z = β x_r − log p_r, saturated; 0 for an empty row."""
+    if not law.live:
+        return ZERO
+    at_peak = ZERO if x[law.peak] == 0 else beta * x[law.peak]
+    return max(-largest, min(largest, at_peak - law.log_p[law.peak]))
+
+
+def _cross_entropy_row(y, law, extra, log_z):
+    """−Σ_j q_j log p_j + λ (log Z)² with 0 · inf = 0."""
     if y is None:
         return ZERO
     if law.poisoned or any(mp.isnan(v) for v in y):
         return NAN
-    return -mp.fsum(v * law.log_p[j] for j, v in enumerate(y) if v)
+    q, _ = _mass(y, law, extra)
+    return -mp.fsum(v * law.log_p[j] for j, v in enumerate(q) if v) + extra.z_loss * log_z**2
 
 
-def _cross_entropy_row_vjp(g, y, absent, law):
-    """∂/∂x_i = β (p_i Σ_j y_j − y_i),  ∂/∂β = Σ_j y_j (E[x] − x_j) over live j,  ∂/∂y_j = −log p_j.
+def _cross_entropy_row_vjp(g, y, absent, x, law, extra, log_z, largest):
+    """∂/∂x_i = β (p_i Σ_j q_j − q_i + 2 λ log Z p_i),  ∂/∂β = Σ_j q_j (E[x] − x_j) + 2 λ log Z E[x] over live j,
+    ∂/∂y_j = −(1 − ε) w_j log p_j,  ∂/∂ε = −Σ w_j (1/K − y_j) log p_j,  ∂/∂λ = (log Z)², saturated,
+    ∂/∂w_j = −q_j / w_j log p_j.
 
-    `absent` are the classes at −inf, not masked: there ∂/∂x_i is the limit −β y_i.
+    `absent` are the classes at −inf, not masked: there ∂/∂x_i is the limit −β q_i.
     """
     n, live = len(law.p), law.live
     if y is None or g == 0:
-        return [ZERO] * n, ZERO, [ZERO] * n
+        return [ZERO] * n, ZERO, [ZERO] * n, ZERO, ZERO, [ZERO] * n
     if law.poisoned or any(mp.isnan(v) for v in y):
         nan = _spread(n, live, lambda i: NAN)
-        return nan, NAN, nan
-    total = mp.fsum(y)
-    x_bar = _spread(n, live, lambda i: g * law.gain * (law.p[i] * (total - y[i]) - y[i] * law.q[i]))
+        return nan, NAN, nan, NAN, NAN, nan
+    (q, even), kept = _mass(y, law, extra), 1 - extra.smoothing
+    total, pull = mp.fsum(q), 2 * extra.z_loss * log_z
+    x_bar = _spread(n, live, lambda i: g * law.gain * (law.p[i] * (total - q[i]) - q[i] * law.q[i] + pull * law.p[i]))
     for i in absent:
-        x_bar[i] = -g * law.gain * y[i] if y[i] else ZERO
+        x_bar[i] = -g * law.gain * q[i] if q[i] else ZERO
+    mean = x[law.peak] - law.dev[law.peak] if live and not law.frozen else ZERO
+    beta_bar = g * (pull * mean - mp.fsum(q[i] * law.dev[i] for i in live))
     reached = [i for i in live if law.log_p[i] != -INF]
-    return x_bar, -g * mp.fsum(y[i] * law.dev[i] for i in live), _spread(n, reached, lambda i: -g * law.log_p[i])
+    w, log_p = extra.w, law.log_p
+    labels_bar = _spread(n, reached, lambda i: -g * kept * w[i] * log_p[i])
+    smoothing_bar = -g * mp.fsum(w[i] * (even[i] - y[i]) * log_p[i] for i in reached)
+    if any(w[i] != 0 and log_p[i] == -INF for i in live):  # the sum over the live classes is infinite: it stands still
+        smoothing_bar = g * mp.fsum(w[i] * y[i] * log_p[i] for i in reached)
+    weights_bar = _spread(n, reached, lambda i: -g * (kept * y[i] + extra.smoothing * even[i]) * log_p[i])
+    z_bar = max(-largest, min(largest, g * log_z**2))
+    return x_bar, beta_bar, labels_bar, smoothing_bar, z_bar, weights_bar
 
 
-def _cross_entropy(distributions, grid, logits, where, beta, g):
+def _cross_entropy(distributions, grid, logits, where, beta, g, label_smoothing, z_loss, class_weights):
     """`distributions`: a row y of labels for each row of logits, None if it is ignored."""
-    laws = _laws(grid, logits, where, beta, grid.batch)
+    laws, n = _laws(grid, logits, where, beta, grid.batch), math.prod(grid.classes)
+    w = _numbers(1 if class_weights is None else class_weights, (n,))
+    rows = (_numbers(0 if o is None else o, grid.batch) for o in (label_smoothing, z_loss))
+    options = zip(*rows, strict=True)
+    extras = [Penalties(*option, w) for option in options]
+    wide = np.asarray(logits).dtype in (np.float64, object)
+    largest = mpf(float(np.finfo(np.float64 if wide else np.float32).max)) / 2**32
+    x, betas = grid.rows(to_mpf(logits)), _numbers(beta, grid.batch)
+    log_z = [
+        ZERO if law.poisoned else _log_partition(*r, law, b, largest)
+        for r, law, b in zip(zip(x), laws, betas, strict=True)
+    ]
     if g is None:
-        return _fill([*map(_cross_entropy_row, distributions, laws)], grid.batch)
+        return _fill([*map(_cross_entropy_row, distributions, laws, extras, log_z)], grid.batch)
     where = grid.rows(True if where is None else where)
-    absent = [[i for i, v in enumerate(x) if m[i] and v == -INF] for x, m in zip(grid.rows(logits), where, strict=True)]
-    bars = [*map(_cross_entropy_row_vjp, _numbers(g, grid.batch), distributions, absent, laws)]
-    beta_bar = _pull_back(_column(bars, 1), grid.batch, beta)
-    return {"logits": grid.array(_column(bars, 0)), "beta": beta_bar, "labels": grid.array(_column(bars, 2))}
+    absent = [[i for i, v in enumerate(r) if m[i] and v == -INF] for r, m in zip(x, where, strict=True)]
+    bars = [
+        *map(
+            _cross_entropy_row_vjp,
+            _numbers(g, grid.batch),
+            distributions,
+            absent,
+            x,
+            laws,
+            extras,
+            log_z,
+            itertools.repeat(largest),
+        )
+    ]
+    columns = [_column(bars, k) for k in range(6)]
+    out = {"logits": grid.array(columns[0]), "labels": grid.array(columns[2])}
+    for k, name, of in ((1, "beta", beta), (3, "label_smoothing", label_smoothing), (4, "z_loss", z_loss)):
+        if of is not None:
+            out[name] = _pull_back(columns[k], grid.batch, of)
+    if class_weights is not None:
+        out["class_weights"] = np.array([mp.fsum(c) for c in zip(*columns[5], strict=True)] or [ZERO] * n, object)
+    return out
 
 
 @_rounds
-def softmax_cross_entropy(logits, labels, axis=-1, where=None, *, beta=1.0, g=None):
+def softmax_cross_entropy(
+    logits, labels, axis=-1, where=None, *, beta=1.0, label_smoothing=None, z_loss=None, class_weights=None, g=None
+):
     assert np.shape(labels) == np.shape(logits)
     grid = _grid(np.shape(logits), axis)
-    return _cross_entropy(grid.rows(to_mpf(labels)), grid, logits, where, beta, g)
+    rows = grid.rows(to_mpf(labels))
+    return _cross_entropy(rows, grid, logits, where, beta, g, label_smoothing, z_loss, class_weights)
 
 
 @_rounds
 def softmax_cross_entropy_with_integer_labels(
-    logits, labels, axis=-1, where=None, *, beta=1.0, ignore_label=None, g=None
+    logits,
+    labels,
+    axis=-1,
+    where=None,
+    *,
+    beta=1.0,
+    label_smoothing=None,
+    z_loss=None,
+    class_weights=None,
+    ignore_label=None,
+    g=None,
 ):
     grid, labels = _grid(np.shape(logits), axis), np.asarray(labels)
     assert labels.shape == grid.batch and labels.dtype.kind in "iu"
     classes = range(math.prod(grid.classes))
     one_hot = [[ONE if j == y else ZERO for j in classes] if y in classes else [NAN] for y in labels.ravel().tolist()]
     rows = [None if y == ignore_label else row for y, row in zip(labels.ravel().tolist(), one_hot, strict=True)]
-    out = _cross_entropy(rows, grid, logits, where, beta, g)
-    return out if g is None else {name: out[name] for name in ("logits", "beta")}
+    out = _cross_entropy(rows, grid, logits, where, beta, g, label_smoothing, z_loss, class_weights)
+    return out if g is None else {name: bar for name, bar in out.items() if name != "labels"}
 
 
 @_rounds

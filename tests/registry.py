@@ -4,6 +4,7 @@ A new operator is tested by one entry here and its definition in oracle.py.
 """
 
 import functools
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -72,6 +73,37 @@ CASES = (
     Case(INTEGER, ("logits", "beta"), _index_labels),
     Case(INTEGER, ("logits", "beta"), _index_labels_some_ignored),
 )
+
+
+OPTIONS = ("label_smoothing", "z_loss", "class_weights")
+
+
+def _options(names, some_ignored, case):
+    """Extras of a cross-entropy with the options `names` on top of its own."""
+
+    def extras(row, dtype):
+        wide = np.promote_types(dtype, np.float32)
+        w = np.abs(inputs.cotangent((row.classes,), 4)) + 0.1
+        w[2::3] = 0
+        given = {"label_smoothing": wide.type(0.15), "z_loss": wide.type(0.03), "class_weights": w.astype(wide)}
+        own = _index_labels_some_ignored(row, dtype) if some_ignored else case.extras(row, dtype)
+        return own | {name: given[name] for name in names}
+
+    return extras
+
+
+def _with_options():
+    for n in range(1, len(OPTIONS) + 1):
+        for names in itertools.combinations(OPTIONS, n):
+            for base in CASES[-3:]:
+                yield base._replace(
+                    differentiable=base.differentiable + names,
+                    extras=_options(names, base is CASES[-1], base),
+                    without=("huge",),  # the logarithm of Z is beyond float32, and so is the sum over smoothed classes
+                )
+
+
+LOSSES_WITH_OPTIONS = tuple(_with_options())  # of either kind of label, ignored or not; the last three have all
 
 
 def label(case: Case) -> str:

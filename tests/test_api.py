@@ -22,18 +22,23 @@ from tests import inputs, oracle, tolerance
 
 INT = "softmax_cross_entropy_with_integer_labels"
 DIST = "softmax_cross_entropy"
+SPATIAL = "spatial_softmax_cross_entropy"  # has tests of its own: test_spatial.py
 SIGNATURES = {
     "softmax": "(x, axis=-1, where=None, *, beta=1.0, temperature=None, base=None)",
     "log_softmax": "(x, axis=-1, where=None, *, beta=1.0, temperature=None, base=None)",
     "softmax_jacobian": "(x, axis=-1, *, beta=1.0)",
     "logsumexp": "(x, axis=-1, *, beta=1.0, temperature=None, base=None, where=None, b=None, keepdims=False)",
     "logmeanexp": "(x, axis=-1, *, beta=1.0, where=None, keepdims=False)",
-    DIST: "(logits, labels, axis=-1, where=None, *, beta=1.0, temperature=None, base=None)",
-    INT: "(logits, labels, axis=-1, where=None, *, beta=1.0, temperature=None, base=None, ignore_label=None)",
+    DIST: "(logits, labels, axis=-1, where=None, *, beta=1.0, temperature=None, base=None, "
+    "label_smoothing=0.0, z_loss=0.0, class_weights=None)",
+    INT: "(logits, labels, axis=-1, where=None, *, beta=1.0, temperature=None, base=None, "
+    "label_smoothing=0.0, z_loss=0.0, class_weights=None, ignore_label=None)",
+    SPATIAL: "(logits, labels, *, axis=1, where=None, beta=1.0, temperature=None, base=None, label_smoothing=0.0, "
+    "z_loss=0.0, class_weights=None, ignore_label=None, weights=None, normalization='valid')",
     "weighted_mean": "(losses, weights=None)",
     "forward_mode": "()",
 }
-OPERATORS = [name for name in SIGNATURES if name not in ("weighted_mean", "forward_mode")]
+OPERATORS = [name for name in SIGNATURES if name not in ("weighted_mean", "forward_mode", SPATIAL)]
 THREE_NAMES = [name for name in OPERATORS if "temperature" in SIGNATURES[name]]
 LOSSES = (DIST, INT)
 

@@ -17,6 +17,10 @@ CASES |= {f"{name}, β": operator.peer_name for name, operator in WITH_BETA.item
 YARDSTICKS = {("copy", "value", "copy"), ("read", "value", "read")}
 
 
+# one worker makes the smoke run and judges it
+pytestmark = pytest.mark.xdist_group("bench")
+
+
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
     directory = tmp_path_factory.mktemp("smoke")

@@ -15,6 +15,7 @@ from jsoftmax._core import check
 
 INT = "softmax_cross_entropy_with_integer_labels"
 DIST = "softmax_cross_entropy"
+SPATIAL = "spatial_softmax_cross_entropy"
 SECRET = 31337.25  # in every array; in no message
 X = np.full((3, 5), SECRET, np.float32)
 X3 = np.full((2, 3, 5), SECRET, np.float32)
@@ -31,6 +32,7 @@ OPERATORS = (*MASKED, "softmax_jacobian")
 
 def arguments(name, **changed):
     base = {INT: {"logits": X, "labels": Y}, DIST: {"logits": X, "labels": Q}, "weighted_mean": {"losses": ROWS}}
+    base[SPATIAL] = {"logits": X3, "labels": np.zeros((2, 5), np.uint8)}
     return base.get(name, {"x": X}) | changed
 
 
@@ -194,6 +196,47 @@ def rows():
     for bad in (2**31, -(2**31) - 1, np.uint32(2**32 - 1), np.int64(2**40), 2**70):
         yield INT, arguments(INT, ignore_label=bad), ValueError, ("`ignore_label` must fit in 32 bits", f"got {bad}")
 
+    for name in LOSSES:
+        for option in ("label_smoothing", "z_loss", "class_weights"):
+            for bad, got in ((1j, "got dtype complex"), (np.ones(3, bool), "got dtype bool")):
+                wanted = (f"`{option}` must be a floating or integer array", got)
+                yield name, arguments(name, **{option: bad}), TypeError, wanted
+            yield name, arguments(name, **{option: [SECRET] * 5}), TypeError, (f"`{option}` must be an array", "list")
+        for option in ("label_smoothing", "z_loss"):
+            for shape in ((5,), (3, 1), (1, 3), (0,)):
+                wanted = (f"`{option}` must broadcast to the shape of the result (3,)", f"got shape {shape}")
+                yield name, arguments(name, **{option: full(shape)}), ValueError, wanted
+        for bad in (-0.25, 1.5, np.float32(2), np.nan):
+            wanted = ("`label_smoothing` must be in [0, 1]", f"got {float(bad)}")
+            yield name, arguments(name, label_smoothing=float(bad)), ValueError, wanted
+        yield name, arguments(name, label_smoothing=[0.5, 2.0][1]), ValueError, ("must be in [0, 1]", "got 2.0")
+        for shape in ((3,), (), (1, 5), (5, 1), (6,)):
+            wanted = ("`class_weights` must have one entry a class, shape (5,)", f"got {shape}")
+            yield name, arguments(name, class_weights=full(shape)), ValueError, wanted
+    for normalization in ("mean", "VALID", None, 1):
+        wanted = ("`normalization` must be one of valid, full, batch_size, none", f"got {normalization!r}")
+        yield SPATIAL, arguments(SPATIAL, normalization=normalization), ValueError, wanted
+    for axis, got in (((0, 1), "(0, 1)"), (None, "None"), ((), "()")):
+        yield SPATIAL, arguments(SPATIAL, axis=axis), ValueError, ("`axis` must be one axis", f"got {got}")
+    for shape in ((2, 5), (2, 3), (3, 5), (2, 3, 1), (1, 2, 5), (2, 5, 1)):
+        wanted = ("`labels` must have the shape of the logits without the class axes (2, 5)", f"got {shape}")
+        if shape != (2, 5):
+            yield SPATIAL, arguments(SPATIAL, labels=np.zeros(shape, np.int32)), ValueError, wanted
+    wanted = ("`labels` must have the shape of the logits (2, 3, 5)", "got (2, 5)")
+    yield SPATIAL, arguments(SPATIAL, labels=full((2, 5))), ValueError, wanted
+    wanted = ("`ignore_label` needs integer labels", "got dtype float32", "Use `weights`")
+    yield SPATIAL, arguments(SPATIAL, labels=X3, ignore_label=255), ValueError, wanted
+    wanted = ("`class_weights` must have one entry a class, shape (3,)", "got (5,)")
+    yield SPATIAL, arguments(SPATIAL, class_weights=full(5)), ValueError, wanted
+    wanted = ("`label_smoothing` must be in [0, 1]", "got 1.5")
+    yield SPATIAL, arguments(SPATIAL, label_smoothing=1.5), ValueError, wanted
+    for shape in ((2,), (2, 3, 5), (3, 5)):
+        wanted = ("`weights` must broadcast to the positions (2, 5)", f"got shape {shape}")
+        yield SPATIAL, arguments(SPATIAL, weights=full(shape)), ValueError, wanted
+    for bad, got in ((np.zeros((2, 5), bool), "got dtype bool"), (full((2, 5), np.complex64), "got dtype complex64")):
+        yield SPATIAL, arguments(SPATIAL, labels=bad), TypeError, ("`labels` must be integers", got)
+    yield SPATIAL, arguments(SPATIAL, logits=[[SECRET]]), TypeError, ("`logits` must be an array", "got list")
+
     for bad, got in ((full(3, np.complex64), "got dtype complex64"), (1j, "got dtype complex")):
         wanted = ("`weights` must be a floating or integer array", got)
         yield "weighted_mean", {"losses": ROWS, "weights": bad}, TypeError, wanted
@@ -216,7 +259,7 @@ def check_message(name, error, exception, fragments):
     assert error.value.__suppress_context__ or error.value.__context__ is None
 
 
-@pytest.mark.parametrize("operator", (*OPERATORS, "weighted_mean"))
+@pytest.mark.parametrize("operator", (*OPERATORS, "weighted_mean", SPATIAL))
 def test_refused(operator):
     """T19 for axes, T28 for dtypes, L05 for labels."""
     for name, given, exception, fragments in TABLE:
@@ -231,7 +274,7 @@ def is_array(value):
     return isinstance(value, np.ndarray | np.generic)
 
 
-@pytest.mark.parametrize("operator", (*OPERATORS, "weighted_mean"))
+@pytest.mark.parametrize("operator", (*OPERATORS, "weighted_mean", SPATIAL))
 def test_refused_alike_under_jit(operator):
     """With every array traced; left out are numbers that are checked only where they are static."""
     tried = 0

@@ -11,7 +11,10 @@ ROOT = pathlib.Path(__file__).parents[1]
 MODULES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("jsoftmax/**/*.py"))
 
 LAYERS = ("_core", "_partition", "_ops", "__init__")  # each may import those before it and itself
-SIDEWAYS = {("logsumexp", "signed_logsumexp")}  # inside _ops: (composed operator, finished operator it stands on)
+SIDEWAYS = {
+    ("logsumexp", "signed_logsumexp"),
+    ("spatial", "cross_entropy"),
+}  # inside _ops: (composed operator, finished operator it stands on)
 LIBRARIES = {"jax", "jaxtyping", "jsoftmax", "numpy"} | sys.stdlib_module_names
 FORBIDDEN = re.compile(  # full dotted names, whatever they are called in the module
     r"(os|pickle|marshal|shelve|dbm|subprocess|multiprocessing|socket|ssl|ctypes|importlib|runpy|urllib|http|ftplib"

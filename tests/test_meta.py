@@ -25,7 +25,11 @@ OWN_TOLERANCES = {  # compare other things than results of this library
     "test_accuracy.py": "an experiment's exact results with the oracle, its figures with each other",
     "test_bench.py": "an experiment's two programs, which only have to compute the same thing",
 }
-NO_OPERATOR = {"weighted_mean", "forward_mode"}  # public, and not in the registry: a reduction and a context
+NO_OPERATOR = {
+    "weighted_mean",
+    "forward_mode",
+    "spatial_softmax_cross_entropy",
+}  # a reduction, a context, a composition
 
 
 def called(node):

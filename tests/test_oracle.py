@@ -26,7 +26,8 @@ def _arguments(entry):
     dtype = {"bfloat16": "float32"}.get(entry.dtype, entry.dtype)
     first, *rest = entry.args
     rest = [np.asarray(r).astype(entry.label_dtype if entry.op == CE else dtype) for r in rest]
-    kwargs = {k: np.asarray(v, np.float32) if k in ("beta", "b") else v for k, v in entry.kwargs.items()}
+    wide = np.float64 if entry.dtype == "float64" else np.float32
+    kwargs = {k: np.asarray(v, wide) if k in torture.NUMBERS else v for k, v in entry.kwargs.items()}
     return (np.asarray(first).astype(dtype), *rest), kwargs
 
 
@@ -80,8 +81,12 @@ def test_torture_large():
 
 
 def test_torture_is_complete():
-    wanted = {f"T{i:02}" for i in range(1, 32)} | {f"B{i:02}" for i in range(1, 10)} | {f"L{i:02}" for i in range(1, 8)}
-    wanted |= {"W03", *(f"R{i:02}" for i in range(1, 6)), *(f"X{i:02}" for i in range(1, 7))}
+    wanted = {f"T{i:02}" for i in range(1, 32)} | {f"B{i:02}" for i in range(1, 10)} | {f"L{i:02}" for i in range(1, 9)}
+    wanted |= {
+        *(f"W{i:02}" for i in range(1, 5)),
+        *(f"R{i:02}" for i in range(1, 6)),
+        *(f"X{i:02}" for i in range(1, 7)),
+    }
     assert {e.id for e in torture.ENTRIES} | set(torture.LAWS) == wanted
     assert {e.op for e in torture.ENTRIES} == {*OPERATORS, "weighted_mean"}
 
@@ -192,6 +197,8 @@ Y = RNG.uniform(-0.5, 2.0, X.shape)
 Y[0, 1, 2] = 0.0
 LABELS = RNG.integers(0, 4, (2, 3))
 
+OPTIONS = {"label_smoothing": 0.2, "z_loss": 0.1, "class_weights": np.arange(1.0, 9.0)}
+
 # Points where value and cotangents are smooth in every argument named in `_directions`.
 SMOOTH = [
     *(
@@ -224,6 +231,9 @@ SMOOTH = [
     (CE, {"logits": X, "labels": LABELS, "beta": 1.3}),
     (CE, {"logits": 40 * X, "labels": LABELS, "beta": PER_ROW[:, 0], "ignore_label": 2}),
     (CE, {"logits": X, "labels": np.array([0, 5, 7]), "beta": 0.0, "axis": (2, 0)}),
+    (DIST, {"logits": X, "labels": Y, "beta": 1.3, "axis": (2, 0)} | OPTIONS),
+    (DIST, {"logits": X, "labels": Y, "beta": PER_ROW[:, 0]} | OPTIONS | {"class_weights": np.arange(1.0, 5.0)}),
+    (CE, {"logits": X, "labels": np.array([0, 5, 7]), "beta": -0.8, "axis": (2, 0), "ignore_label": 5} | OPTIONS),
     ("weighted_mean", {"losses": X, "weights": B}),
 ]
 smooth = pytest.mark.parametrize(
@@ -240,7 +250,8 @@ def _value(name):
 def _directions(name, arguments, seed):
     rng = np.random.default_rng(seed)
     integer = {"labels"} if name == CE else set()
-    names = {"x", "logits", "beta", "b", "labels", "losses", "weights"} & set(arguments) - integer
+    smooth = {"x", "logits", "labels", "losses", "weights", *torture.NUMBERS}
+    names = smooth & set(arguments) - integer
     directions = {k: rng.standard_normal(np.shape(arguments[k])) for k in sorted(names)}
     if "labels" in directions and "where" in arguments:
         directions["labels"] *= arguments["where"]  # mass on a masked class would make the loss infinite

@@ -17,10 +17,11 @@ def arguments(entry):
     dtype = entry.label_dtype if entry.op == INTEGER_LABELS else entry.dtype
     x = jnp.asarray(np.asarray(first), entry.dtype)
     rest = [jnp.asarray(np.asarray(r).astype(dtype)) for r in rest]
-    arrays = {k: jnp.asarray(v, jnp.float32) for k, v in entry.kwargs.items() if k in ("beta", "b")}
+    wide = jnp.float64 if entry.dtype == "float64" else jnp.float32
+    arrays = {k: jnp.asarray(v, wide) for k, v in entry.kwargs.items() if k in torture.NUMBERS}
     if entry.kwargs.get("where") is not None:
         arrays["where"] = jnp.asarray(entry.kwargs["where"], bool)
-    static = {k: v for k, v in entry.kwargs.items() if k not in ("beta", "b", "where")}
+    static = {k: v for k, v in entry.kwargs.items() if k not in (*torture.NUMBERS, "where")}
     arrays.setdefault("beta", jnp.asarray(1.0, jnp.float32))
     if entry.op == "weighted_mean":
         del arrays["beta"]

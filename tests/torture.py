@@ -21,13 +21,16 @@ E0, E1 = (1.0, 0.0), (0.0, 1.0)
 CE, DIST = "softmax_cross_entropy_with_integer_labels", "softmax_cross_entropy"
 
 
+NUMBERS = ("beta", "b", "label_smoothing", "z_loss", "class_weights")
+
+
 class Entry(NamedTuple):
     id: str
     op: str
     args: tuple  # nested lists, or arrays where a shape has no elements; integer labels as ints
     value: Any  # for weighted_mean the pair (mean, count)
     gradient: Any = None  # cotangent of the first argument; None: not stated
-    kwargs: dict = {}  # `where`, `beta` and `b` may be lists: bool, float32, float32 arrays  # noqa: RUF012
+    kwargs: dict = {}  # `where` may be a list; so may NUMBERS, which are float32, or float64 in float64  # noqa: RUF012
     dtype: str = "float32"  # of the logits, and of labels that are distributions
     cotangent: Any = None  # of the value (of the mean for weighted_mean); None: ones
     beta_gradient: Any = None
@@ -452,7 +455,60 @@ LABELS = [
     ),
 ]
 
-# ----------------------------------------------------------------------------------------------------- H. weighted mean
+# ------------------------------------------------------------------------------------ H. options, and the weighted mean
+
+SMOOTHED = 0.75 * CE0 + 0.25 / 3 * (3 * CE0 - 3)  # ε = ¼ over three live classes, −log p = CE0, CE0 − 1, CE0 − 2
+OPTIONS = [
+    Entry(
+        "W01",
+        CE,
+        ([1, 2, 3, 4], 3),
+        0.59018969856119533,
+        [0.0070586032800849885, 0.062144318742032567, 0.21188281808991013, -0.28108574011202769],
+        {"label_smoothing": 0.1},
+        dtype="float64",
+        note="ε/V on every class",
+    ),
+    Entry(
+        "W02",
+        CE,
+        ([1, 2, 3, 4], 3),
+        0.45990498312040429,
+        [0.032343295840153975, 0.08791819335476558, 0.23898642738720806, -0.35036753718500523],
+        {"z_loss": 1e-3},
+        dtype="float64",
+        note="λ (log Z)²",
+    ),
+    Entry("W02", DIST, ([-INF, -INF], [0, 0]), 0, [0, 0], {"z_loss": 1.0}, note="an empty row adds nothing"),
+    Entry("W02", CE, ([INF, 1], 1), NAN, [NAN, NAN], {"z_loss": 0.0}, note="poisoned whatever λ is"),
+    Entry("W02", CE, ([1e38, -1e38], 0), 0, [0, 0], {"z_loss": 0.0}, note="0 · (log Z)², whose square overflows"),
+    *(
+        Entry(
+            "L08",
+            CE,
+            ([1, 2, v, 3], 0),
+            SMOOTHED,
+            [S[0] - 0.75 - 0.25 / 3, S[1] - 0.25 / 3, 0, S[2] - 0.25 / 3],
+            {"label_smoothing": 0.25} | kwargs,
+            note="smoothing is shared by the live classes",
+        )
+        for v, kwargs in ((7, {"where": [True, True, False, True]}), (-INF, {}))
+    ),
+    Entry("L08", CE, ([1, 2, -INF], 2), INF, None, {"label_smoothing": 0.25}, note="the label itself is absent"),
+    Entry(
+        "W04",
+        CE,
+        ([1, 2, 3], 0),
+        2 * CE0,
+        [2 * (S[0] - 1), 2 * S[1], 2 * S[2]],
+        {"class_weights": [2.0, 0.0, 5.0]},
+        note="the weight of the label's class",
+    ),
+    Entry("W04", CE, ([-INF, 2], 0), 0, [0, 0], {"class_weights": [0.0, 1.0]}, note="0 · ∞ = 0"),
+    Entry(
+        "W04", DIST, ([-INF, 2], [1, 0]), 0, [0, 0], {"class_weights": [0.0, 1.0]}, labels_gradient=[0, 0], note="0 · ∞"
+    ),
+]
 
 MEANS = [
     Entry("W03", "weighted_mean", ([INF, 2], [0, 1]), (2, 1), [0, 1], note="weight 0 drops an infinite loss"),
@@ -560,7 +616,7 @@ EXTRA = [
     ),
 ]
 
-ENTRIES = [*PLAIN, *SUPPORT, *RANGE, *SATURATION, *DTYPES, *BETA, *LABELS, *MEANS, *EXTRA]
+ENTRIES = [*PLAIN, *SUPPORT, *RANGE, *SATURATION, *DTYPES, *BETA, *LABELS, *OPTIONS, *MEANS, *EXTRA]
 
 # Statements about families of inputs; each is the subject of a test of its own.
 LAWS = {

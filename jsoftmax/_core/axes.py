@@ -42,6 +42,15 @@ def lift_rows(operand: Array, ndim: int, axes: tuple[int, ...], keepdims: bool) 
     return lax.expand_dims(lift(operand, ndim - len(axes)), axes)
 
 
+def lift_classes(operand: Array, shape: tuple[int, ...], axes: tuple[int, ...]) -> Array:
+    """One number for each class, in the order of flat labels, at the rank of `shape` with size 1 outside `axes`."""
+    if len(axes) == 1:
+        return lax.expand_dims(operand, [i for i in range(len(shape)) if i != axes[0]])
+    operand = operand.reshape([shape[i] for i in axes])
+    operand = lax.transpose(operand, sorted(range(len(axes)), key=lambda k: axes[k]))
+    return lax.expand_dims(operand, [i for i in range(len(shape)) if i not in axes])
+
+
 def sum_to(cotangent: Array, shape: tuple[int, ...]) -> Array:
     """The transpose of broadcasting `shape` to the shape of `cotangent`; ranks are equal."""
     spread = tuple(i for i, n in enumerate(shape) if n == 1 and cotangent.shape[i] != 1)

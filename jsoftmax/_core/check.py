@@ -17,7 +17,10 @@ from jsoftmax._core.labels import UNREPRESENTABLE
 
 Operand = Array | np.ndarray
 
-DEFAULT_BETA = float("1")  # known by identity, so that an explicit `beta=1.0` beside `temperature=` is noticed
+# defaults known by identity: an explicit `beta=1.0` beside `temperature=` is noticed, and an explicit 0.0 is an operand
+# like any other value and compiles nothing anew when a schedule leaves it
+DEFAULT_BETA = float("1")
+NO_PENALTY = float("0")
 
 
 def array(name: str, argument: str, value: Any) -> Operand:
@@ -120,17 +123,57 @@ def beta(
         got = " and ".join(f"`{k}`" for k in given) or "none of them"
         raise ValueError(f"{name}: give one of `beta`, `temperature` and `base`, got {got}.")
     ((kind, value),) = given.items()
-    value = real(name, kind, value)
-    computing = dtypes.wide(dtypes.of_logits(logits_dtype))
-    # a strong dtype whatever was given: otherwise an int, a float and an array would each compile anew
-    with np.errstate(over="ignore"):  # past the range means the limit, ±inf
-        value = value.astype(jnp.result_type(computing))  # float64 is float32 without x64
+    value = _computing(real(name, kind, value), logits_dtype)
     broadcasts(name, kind, value.shape, shape, "the shape of the result")
     lifted = (1,) * (len(shape) - value.ndim) + value.shape
     if any(lifted[i] != 1 for i in axes):
         fix = f"A value for each row has shape {ax.row_shape(shape, axes, keepdims=True)}."
         raise ValueError(f"{name}: `{kind}` must have size 1 along the class axes, got shape {value.shape}. {fix}")
     return value, kind
+
+
+def _computing(value: Operand, logits_dtype: Any) -> Operand:
+    """`value` in a strong dtype whatever was given: otherwise an int, a float and an array would each compile anew."""
+    computing = dtypes.wide(dtypes.of_logits(logits_dtype))
+    with np.errstate(over="ignore"):  # past the range means the limit, ±inf
+        return value.astype(jnp.result_type(computing))  # float64 is float32 without x64
+
+
+def row_option(name: str, argument: str, value: Any, logits_dtype: Any, rows: tuple[int, ...]) -> Operand | None:
+    """A number for all rows or one for each; None if it was not given."""
+    if value is NO_PENALTY:
+        return None
+    value = _computing(real(name, argument, value), logits_dtype)
+    broadcasts(name, argument, value.shape, rows, "the shape of the result")
+    return value
+
+
+def label_smoothing(name: str, value: Any, logits_dtype: Any, rows: tuple[int, ...]) -> Operand | None:
+    """ε, refused outside [0, 1] where its value is on the host."""
+    smoothing = row_option(name, "label_smoothing", value, logits_dtype, rows)
+    if isinstance(smoothing, np.ndarray) and not np.all((smoothing >= 0) & (smoothing <= 1)):
+        got = float(smoothing) if smoothing.ndim == 0 else "an array with entries outside"
+        raise ValueError(f"{name}: `label_smoothing` must be in [0, 1], got {got}.")
+    return smoothing
+
+
+def class_weights(name: str, value: Any, logits_dtype: Any, classes: int) -> Operand | None:
+    if value is None:
+        return None
+    value = _computing(real(name, "class_weights", value), logits_dtype)
+    if value.shape != (classes,):
+        raise ValueError(f"{name}: `class_weights` must have one entry a class, shape ({classes},), got {value.shape}.")
+    return value
+
+
+def loss_weights(name: str, weights: Any, shape: tuple[int, ...], what: str) -> Operand | None:
+    if weights is None:
+        return None
+    weights = array(name, "weights", weights)
+    if weights.dtype != bool:
+        weights = real(name, "weights", weights)
+    broadcasts(name, "weights", weights.shape, shape, what)
+    return weights
 
 
 def logits(name: str, argument: str, x: Any, axis: Any) -> tuple[Operand, tuple[int, ...]]:

@@ -37,12 +37,7 @@ def weighted_mean(losses: ArrayLike, weights: ArrayLike | None = None) -> tuple[
     """
     name = "weighted_mean"
     losses = check.real(name, "losses", losses)
-    if weights is not None:
-        weights = check.array(name, "weights", weights)
-        if weights.dtype != bool:
-            weights = check.real(name, "weights", weights)
-        check.broadcasts(name, "weights", weights.shape, losses.shape, "the shape of the losses")
-    return _weighted_mean(losses, weights)
+    return _weighted_mean(losses, check.loss_weights(name, weights, losses.shape, "the shape of the losses"))
 
 
 @jax.jit
@@ -50,7 +45,10 @@ def _weighted_mean(losses, weights):
     losses = dtypes.widen(losses.astype(dtypes.of_logits(losses.dtype)))
     w = jnp.ones((), losses.dtype) if weights is None else weights.astype(losses.dtype)
     losses, w = mesh.align(losses, jnp.broadcast_to(ax.lift(w, losses.ndim), losses.shape))
-    counts = (w != 0) | jnp.isfinite(losses)
-    total = jnp.sum(w * jnp.where(counts, losses, 0))
-    count = jnp.sum(w)
+    total, count = weighted_sum(losses, w), jnp.sum(w)
     return jnp.where(count == 0, 0, total / jnp.where(count == 0, 1, count)), count
+
+
+def weighted_sum(losses: Array, w: Array) -> Array:
+    """Σ w l without the losses of weight 0, whatever they hold."""
+    return jnp.sum(w * jnp.where((w != 0) | jnp.isfinite(losses), losses, 0))

@@ -1,14 +1,15 @@
 """Softmax cross-entropy: minus a log-weight.
 
-    p = softmax(β x)
-    ℓ(x, y)  =  −log p_y                                    integer label y                        (1)
-    ℓ(x, y)  =  −Σ_j y_j log p_j,  0 · log 0 = 0             distribution y                         (2)
+    p = softmax(β x),  ε label smoothing,  w class weights (1 if none)
+    ℓ(x, y)  =  −(1 − ε) w_y log p_y                                  integer label y               (1)
+    ℓ(x, y)  =  −(1 − ε) Σ_j w_j y_j log p_j,  0 · log 0 = 0           distribution y                (2)
+    and in both what `_partition.penalties` adds for ε and for the z-loss
 
-    ∂ℓ/∂x_j  =  β (p_j − δ_jy)       or   β (p_j Σ_i y_i − y_j)                                    (3)
-    ∂ℓ/∂y_j  =  −log p_j                                                                          (4)
+    ∂ℓ/∂x_j  =  β a (p_j − δ_jy)     or   β (p_j Σ_i q_i − q_j)        a = (1 − ε) w_y, q = (1 − ε) w y  (3)
+    ∂ℓ/∂y_j  =  −(1 − ε) w_j log p_j                                                              (4)
     ∂ℓ/∂β    =  Σ_j (x_j − m) ∂ℓ/∂(β x_j)                                                           (5)
 
-(3) at the label is −β (1 − p_y) with 1 − p_y summed over the other classes, so that a confident row keeps its gradient.
+(3) at the label is −β a (1 − p_y) with 1 − p_y summed over the others, so that a confident row keeps its gradient.
 """
 
 import functools
@@ -23,8 +24,17 @@ from jsoftmax._core import check
 from jsoftmax._core.labels import UNREPRESENTABLE, as_int32
 from jsoftmax._core.operands import prepare
 from jsoftmax._core.rule import with_vjp
-from jsoftmax._partition import pullback
-from jsoftmax._partition.statistics import Statistics, complements, live, log_weights, statistics, weights
+from jsoftmax._partition import penalties, pullback
+from jsoftmax._partition.penalties import Options, finite_log_weights
+from jsoftmax._partition.statistics import (
+    Statistics,
+    complements,
+    live,
+    log_weights,
+    statistics,
+    times_log,
+    weights,
+)
 
 Axis = int | tuple[int, ...] | None
 
@@ -38,6 +48,9 @@ def softmax_cross_entropy(
     beta: ArrayLike = check.DEFAULT_BETA,
     temperature: ArrayLike | None = None,
     base: ArrayLike | None = None,
+    label_smoothing: ArrayLike = check.NO_PENALTY,
+    z_loss: ArrayLike = check.NO_PENALTY,
+    class_weights: ArrayLike | None = None,
 ) -> Array:
     """Cross-entropy of `softmax(β logits)` relative to distributions: `−Σ_j y_j log p_j`, in nats.
 
@@ -50,6 +63,11 @@ def softmax_cross_entropy(
       where: boolean, broadcasts to `logits`; False marks an absent class.
       beta: inverse temperature, any real or ±inf; a scalar, or an array that broadcasts to the result.
       temperature, base: T = 1/β or e^β instead of `beta`, as in `softmax`.
+      label_smoothing: ε in [0, 1]: the label keeps 1 − ε and the K live classes share ε evenly, as in torch. A scalar,
+        or an array that broadcasts to the result.
+      z_loss: λ: adds `λ (log Z)²`, Z = Σ_j exp(β x_j). A scalar, or an array that broadcasts to the result.
+      class_weights: real, one a class, shape (V,); with several class axes in the order of flat labels. Multiplies
+        every term −log p_j of the class, smoothed ones too, as in torch; the z-loss not.
 
     Returns:
       one loss a row: shape of `logits` without the class axes, float32 or wider. 0 · log 0 = 0; mass on an absent class
@@ -58,26 +76,31 @@ def softmax_cross_entropy(
     Raises:
       TypeError: `logits` is boolean, complex or a list; `labels` is not floating; `where` is not boolean.
       ValueError: `labels` of another shape than `logits`; `axis` out of range or repeated; shapes that do not
-        broadcast; a `where` of one entry a row; two of beta, temperature, base.
+        broadcast; a `where` of one entry a row; two of beta, temperature, base; a number `label_smoothing` outside
+        [0, 1]; `class_weights` of another length.
 
-    Derivatives: reverse mode in `logits`, `labels` and `beta`, `temperature` or `base`, to any order; forward mode
-    inside `forward_mode()`. In a label it is −log p_j, and 0 where p_j = 0. A −inf logit with mass y_j has gradient
-    −β y_j; where masked, 0. At β = ±inf all but the labels' are 0. A row whose cotangent is 0 has gradient 0, also when
-    it is NaN. Saves `logits`, `labels`, β, `where` and two numbers a row.
+    Derivatives: reverse mode in `logits`, `labels`, `beta`, `temperature` or `base` and the options, to any order;
+    forward mode inside `forward_mode()`. In a label it is −log p_j, and 0 where p_j = 0. A −inf logit with mass y_j has
+    gradient −β y_j; where masked, 0. At β = ±inf those in `logits` and β are 0. A row whose cotangent is 0 has
+    gradient 0, also when it is NaN. Saves `logits`, `labels`, β, `where`, the options and two numbers a row.
 
-    References: Bridle (1990); Blanchard, Higham & Higham (2021), doi:10.1093/imanum/draa038.
+    References: Bridle (1990); Szegedy et al. (2016), arXiv:1512.00567 (label smoothing); de Brébisson & Vincent (2016),
+    arXiv:1604.08859 (z-loss); Blanchard, Higham & Higham (2021), doi:10.1093/imanum/draa038.
 
     Examples:
       >>> import jax.numpy as jnp, jsoftmax
       >>> jsoftmax.softmax_cross_entropy(jnp.array([[0.0, -20.0]]), jnp.array([[1.0, 0.0]]))
       Array([2.0611537e-09], dtype=float32)
     """
-    name = "softmax_cross_entropy"
-    logits, axes = check.logits(name, "logits", logits, axis)
-    labels = check.distribution(name, labels, logits.shape)
-    where = check.class_mask(name, where, logits.shape, axes)
-    given, kind = check.beta(name, beta, temperature, base, logits.dtype, ax.row_shape(logits.shape, axes), ())
-    return _distribution_loss(logits, labels, where, given, axes, kind)
+    return distribution_losses(
+        "softmax_cross_entropy",
+        logits,
+        labels,
+        axis,
+        where,
+        (beta, temperature, base),
+        (label_smoothing, z_loss, class_weights),
+    )
 
 
 def softmax_cross_entropy_with_integer_labels(
@@ -89,6 +112,9 @@ def softmax_cross_entropy_with_integer_labels(
     beta: ArrayLike = check.DEFAULT_BETA,
     temperature: ArrayLike | None = None,
     base: ArrayLike | None = None,
+    label_smoothing: ArrayLike = check.NO_PENALTY,
+    z_loss: ArrayLike = check.NO_PENALTY,
+    class_weights: ArrayLike | None = None,
     ignore_label: ArrayLike | None = None,
 ) -> Array:
     """Cross-entropy of `softmax(β logits)` at class indices: `−log p_y`, in nats.
@@ -104,6 +130,11 @@ def softmax_cross_entropy_with_integer_labels(
       where: boolean, broadcasts to `logits`; False marks an absent class.
       beta: inverse temperature, any real or ±inf; a scalar, or an array that broadcasts to the result.
       temperature, base: T = 1/β or e^β instead of `beta`, as in `softmax`.
+      label_smoothing: ε in [0, 1]: the label keeps 1 − ε and the K live classes share ε evenly, as in torch. A scalar,
+        or an array that broadcasts to the result.
+      z_loss: λ: adds `λ (log Z)²`, Z = Σ_j exp(β x_j). A scalar, or an array that broadcasts to the result.
+      class_weights: real, one a class, shape (V,); with several class axes in the order of flat labels. Multiplies
+        every term −log p_j of the class, smoothed ones too, as in torch; the z-loss not.
       ignore_label: integer above −2³¹, may be traced. A row with this label has loss 0 and gradient 0, whatever it
         holds.
 
@@ -114,14 +145,16 @@ def softmax_cross_entropy_with_integer_labels(
     Raises:
       TypeError: `logits` is boolean, complex or a list; `labels` or `ignore_label` is not integer; `where` not boolean.
       ValueError: `labels` of another shape; `axis` out of range or repeated; shapes that do not broadcast; a `where`
-        of one entry a row; two of beta, temperature, base.
+        of one entry a row; two of beta, temperature, base; a number `label_smoothing` outside [0, 1]; `class_weights`
+        of another length.
 
-    Derivatives: reverse mode in `logits` and `beta`, `temperature` or `base`, to any order; forward mode inside
-    `forward_mode()`. A label outside [0, V) gives a gradient row of NaN. A label on a −inf logit has gradient −β there;
-    on a masked one 0. At β = ±inf the gradient is 0. A row whose cotangent is 0 has gradient 0, also when it is NaN.
-    Saves `logits`, `labels`, β, `where` and two numbers a row.
+    Derivatives: reverse mode in `logits`, `beta`, `temperature` or `base` and the options, to any order; forward mode
+    inside `forward_mode()`. A label outside [0, V) gives a gradient row of NaN. A label on a −inf logit has gradient −β
+    there; on a masked one 0. At β = ±inf the gradient in `logits` and β is 0. A row whose cotangent is 0 has gradient
+    0, also when it is NaN. Saves `logits`, `labels`, β, `where`, the options and two numbers a row.
 
-    References: Bridle (1990); Blanchard, Higham & Higham (2021), doi:10.1093/imanum/draa038.
+    References: Bridle (1990); Szegedy et al. (2016), arXiv:1512.00567 (label smoothing); de Brébisson & Vincent (2016),
+    arXiv:1604.08859 (z-loss); Blanchard, Higham & Higham (2021), doi:10.1093/imanum/draa038.
 
     Examples:
       >>> import jax.numpy as jnp, jsoftmax
@@ -129,29 +162,73 @@ def softmax_cross_entropy_with_integer_labels(
       >>> jsoftmax.softmax_cross_entropy_with_integer_labels(logits, jnp.array([0, 0, -100]), ignore_label=-100)
       Array([2.0611537e-09, 1.3132617e+00, 0.0000000e+00], dtype=float32)
     """
-    name = "softmax_cross_entropy_with_integer_labels"
+    return index_losses(
+        "softmax_cross_entropy_with_integer_labels",
+        logits,
+        labels,
+        axis,
+        where,
+        (beta, temperature, base),
+        (label_smoothing, z_loss, class_weights),
+        ignore_label,
+    )
+
+
+def distribution_losses(name, logits, labels, axis, where, slope, options):
+    """Checks in the name of the operator `name`; `slope` is (beta, temperature, base)."""
+    logits, axes = check.logits(name, "logits", logits, axis)
+    labels = check.distribution(name, labels, logits.shape)
+    where = check.class_mask(name, where, logits.shape, axes)
+    beta, temperature, base = slope
+    rows = ax.row_shape(logits.shape, axes)
+    given, kind = check.beta(name, beta, temperature, base, logits.dtype, rows, ())
+    return _distribution_loss(logits, labels, where, given, _checked(name, logits, axes, *options), axes, kind)
+
+
+def index_losses(name, logits, labels, axis, where, slope, options, ignore_label):
+    """Checks in the name of the operator `name`; `slope` is (beta, temperature, base)."""
     logits, axes = check.logits(name, "logits", logits, axis)
     rows = ax.row_shape(logits.shape, axes)
     labels = check.integer_labels(name, labels, rows)
     where = check.class_mask(name, where, logits.shape, axes)
+    beta, temperature, base = slope
     given, kind = check.beta(name, beta, temperature, base, logits.dtype, rows, ())
-    return _index_loss(logits, labels, where, given, check.ignore_label(name, ignore_label), axes, kind)
+    options = _checked(name, logits, axes, *options)
+    return _index_loss(logits, labels, where, given, options, check.ignore_label(name, ignore_label), axes, kind)
 
 
-@functools.partial(jax.jit, static_argnums=(4, 5))
-def _distribution_loss(x, labels, where, beta, axes, kind):
-    x, where, beta, labels = prepare(x, where, beta, kind, axes, False, labels)
-    return ax.drop(_ruled_distribution_loss(x, labels, where, beta, axes), axes)
+def _checked(name, logits, axes, label_smoothing, z_loss, class_weights):
+    rows = ax.row_shape(logits.shape, axes)
+    return Options(
+        check.label_smoothing(name, label_smoothing, logits.dtype, rows),
+        check.row_option(name, "z_loss", z_loss, logits.dtype, rows),
+        check.class_weights(name, class_weights, logits.dtype, ax.class_count(logits.shape, axes)),
+    )
 
 
 @functools.partial(jax.jit, static_argnums=(5, 6))
-def _index_loss(x, labels, where, beta, ignore_label, axes, kind):
+def _distribution_loss(x, labels, where, beta, options, axes, kind):
+    options = _lifted(options, x.shape, axes)
+    x, where, beta, labels, *options = prepare(x, where, beta, kind, axes, False, labels, *options)
+    return ax.drop(_ruled_distribution_loss(x, labels, where, beta, Options(*options), axes), axes)
+
+
+@functools.partial(jax.jit, static_argnums=(6, 7))
+def _index_loss(x, labels, where, beta, options, ignore_label, axes, kind):
     labels = as_int32(lax.expand_dims(labels, axes))
     ignored = jnp.zeros(labels.shape, bool)
     if ignore_label is not None:
         ignored = (labels == as_int32(ignore_label)) & (labels != UNREPRESENTABLE)
-    x, where, beta, labels, ignored = prepare(x, where, beta, kind, axes, False, labels, ignored)
-    return ax.drop(_ruled_index_loss(x, labels, ignored, where, beta, axes), axes)
+    options = _lifted(options, x.shape, axes)
+    x, where, beta, labels, ignored, *options = prepare(x, where, beta, kind, axes, False, labels, ignored, *options)
+    return ax.drop(_ruled_index_loss(x, labels, ignored, where, beta, Options(*options), axes), axes)
+
+
+def _lifted(options, shape, axes):
+    """The options at the rank of the logits."""
+    smoothing, z_loss = (o if o is None else ax.lift_rows(o, len(shape), axes, False) for o in options[:2])
+    w = options.class_weights
+    return Options(smoothing, z_loss, w if w is None else ax.lift_classes(w, shape, axes))
 
 
 def _poison(y, bad):
@@ -159,21 +236,16 @@ def _poison(y, bad):
     return y * jnp.where(bad, jnp.nan, 1)
 
 
-def _unused(g, bad):
-    """Rows that nothing depends on though they are NaN: their gradient is 0 and not 0 · NaN."""
-    return (g == 0) & bad
-
-
 def _without(rows, x, stats):
     """Zeros in these rows, so that no NaN of theirs meets a zero cotangent in a derivative of what follows."""
     return jnp.where(rows, 0, x), Statistics(*(jnp.where(rows, 0, s) for s in stats))
 
 
-def _pull_of_absent(y, g, unused, x, beta, where, stats, axes):
-    """What (5) counts for the mass on absent classes, whose loss is infinite whatever β is."""
-    absent = jnp.sum(jnp.where(live(x, where), 0, y), axes, keepdims=True)
-    p = weights(x, beta, where, stats, axes)
-    return pullback.through_gap(g * absent * p, ~unused, x, beta, where, stats, axes)[1]
+def _used(g, bad, ignored=False):
+    """(Rows that something depends on, their cotangent): a row that is not used has gradient 0 even if it is NaN, and
+    of a bad row in use all is NaN."""
+    used = ~(((g == 0) & bad) | ignored)
+    return used, jnp.where(used, _poison(g, bad & used), 0)
 
 
 def _reach(labelled, x, where, stats):
@@ -182,47 +254,65 @@ def _reach(labelled, x, where, stats):
     return live(x, where) | (pulled if where is None else pulled & where)
 
 
+def _scaled(w, options):
+    """(1 − ε) w; None stands for 1."""
+    if options.smoothing is None:
+        return w
+    return 1 - options.smoothing if w is None else (1 - options.smoothing) * w
+
+
+def _times(y, factor):
+    return y if factor is None else y * factor
+
+
+def _option_bars(options, bars):
+    return Options(*(o if o is None else ax.sum_to(bar, o.shape) for o, bar in zip(options, bars, strict=True)))
+
+
+def _kept(options):
+    """1 − ε; None stands for 1."""
+    return None if options.smoothing is None else 1 - options.smoothing
+
+
 # distribution ------------------------------------------------------------------------------------------------------
 
 
-@jax.custom_jvp
-def _times_log(y, log_p):
-    """y log p with 0 · log 0 = 0, in value and in every derivative."""
-    return jnp.where((y == 0) & (log_p == -jnp.inf), 0, y * log_p)
+def _distribution_primal(x, labels, where, beta, options, axes):
+    return _distribution_fwd(x, labels, where, beta, options, axes)[0]
 
 
-@_times_log.defjvp
-def _(primals, tangents):
-    y, log_p = primals
-    bounded = jnp.where(log_p == -jnp.inf, 0, log_p)
-    return _times_log(y, log_p), bounded * tangents[0] + y * tangents[1]
-
-
-def _distribution_primal(x, labels, where, beta, axes):
-    return _distribution_fwd(x, labels, where, beta, axes)[0]
-
-
-def _distribution_fwd(x, labels, where, beta, axes):
+def _distribution_fwd(x, labels, where, beta, options, axes):
     stats = statistics(x, beta, where, axes)
-    y = labels.astype(stats.peak.dtype)
-    loss = jnp.sum(-_times_log(y, log_weights(x, beta, where, stats, axes)), axes, keepdims=True)  # (2)
-    return _poison(loss, jnp.isnan(stats.excess)), (x, labels, where, beta, stats)
+    q = _times(labels.astype(stats.peak.dtype), _scaled(options.class_weights, options))
+    loss = jnp.sum(-times_log(q, log_weights(x, beta, where, stats, axes)), axes, keepdims=True)  # (2)
+    loss += penalties.value(x, beta, where, stats, options, axes)
+    return _poison(loss, jnp.isnan(stats.excess)), (x, labels, where, beta, options, stats)
 
 
 def _distribution_bwd(axes, residuals, g):
-    x, labels, where, beta, stats = residuals
-    y, unused = labels.astype(stats.peak.dtype), _unused(g, jnp.isnan(stats.excess))
-    x, stats = _without(unused, x, stats)
-    t_bar = -jnp.where(unused, 0, pullback.through_log_weights(y, x, beta, where, stats, axes))  # (3)
-    reach = _reach(y != 0, x, where, stats) & ~unused
-    x_bar, beta_bar = pullback.through_gap(g * t_bar, reach, x, beta, where, stats, axes)  # (5)
-    beta_bar -= _pull_of_absent(y, g, unused, x, beta, where, stats, axes)
-    log_p = jnp.where(live(x, where) & ~unused, log_weights(x, beta, where, stats, axes), 0)
-    labels_bar = -g * jnp.where(log_p == -jnp.inf, 0, log_p)  # (4)
-    return x_bar, labels_bar.astype(labels.dtype), None, ax.sum_to(beta_bar, beta.shape)
+    x, labels, where, beta, options, stats = residuals
+    used, g = _used(g, jnp.isnan(stats.excess))
+    x, stats = _without(~used, x, stats)
+    y, scale = labels.astype(stats.peak.dtype), _scaled(options.class_weights, options)
+    q = _times(y, scale)
+    p = weights(x, beta, where, stats, axes)
+    t_more, beta_bar, bars = penalties.pull(g, x, beta, where, stats, options, axes)
+    t_bar = t_more - g * pullback.through_log_weights(q, x, beta, where, stats, axes)  # (3)
+    x_bar = pullback.to_logits(t_bar, _reach(y != 0, x, where, stats) & used, x, beta)
+    # the loss of mass on an absent class is infinite whatever β is
+    absent = jnp.sum(jnp.where(live(x, where), 0, q), axes, keepdims=True)
+    beta_bar += pullback.to_beta(t_bar - g * absent * p, x, beta, where, stats, axes)  # (5)
+    each = jnp.where(live(x, where), -g * finite_log_weights(x, beta, where, stats, axes), 0)
+    labels_bar = _times(each, scale).astype(labels.dtype)  # (4)
+    if scale is not None:
+        unit = y * each
+        smoothed = jnp.sum(_times(unit, options.class_weights), axes, keepdims=True)
+        more = bars.class_weights + _times(unit, _kept(options))
+        bars = bars._replace(smoothing=bars.smoothing - smoothed, class_weights=more)
+    return x_bar, labels_bar, None, ax.sum_to(beta_bar, beta.shape), _option_bars(options, bars)
 
 
-_ruled_distribution_loss = with_vjp(_distribution_primal, _distribution_fwd, _distribution_bwd, static=(4,))
+_ruled_distribution_loss = with_vjp(_distribution_primal, _distribution_fwd, _distribution_bwd, static=(5,))
 
 
 # integer labels ----------------------------------------------------------------------------------------------------
@@ -237,37 +327,53 @@ def _is_class(x, labels, axes):
     return (labels >= 0) & (labels < ax.class_count(x.shape, axes))
 
 
-def _index_primal(x, labels, ignored, where, beta, axes):
-    return _index_fwd(x, labels, ignored, where, beta, axes)[0]
+def _of_label(w, at_label, axes):
+    """w_y of each row."""
+    return w if w is None else jnp.sum(jnp.where(at_label, w, 0), axes, keepdims=True)
 
 
-def _index_fwd(x, labels, ignored, where, beta, axes):
+def _index_primal(x, labels, ignored, where, beta, options, axes):
+    return _index_fwd(x, labels, ignored, where, beta, options, axes)[0]
+
+
+def _index_fwd(x, labels, ignored, where, beta, options, axes):
     # an ignored row may hold anything, NaN included: nothing of it goes on
     kept, stats = _without(ignored, x, statistics(x, beta, where, axes))
     # without a class to point at a row is NaN, and so are the weights that its derivatives are made of
     no_class = ~ignored & ~_is_class(x, labels, axes)
     stats = Statistics(stats.peak, jnp.where(no_class, jnp.nan, stats.excess))
-    log_p = log_weights(kept, beta, where, stats, axes)
-    loss = jnp.sum(jnp.where(_at_label(x, labels, axes), -log_p, 0), axes, keepdims=True)  # (1)
+    at_label = _at_label(x, labels, axes)
+    log_p = jnp.where(at_label, log_weights(kept, beta, where, stats, axes), 0)
+    loss = jnp.sum(-log_p, axes, keepdims=True)  # (1)
+    scale = _scaled(_of_label(options.class_weights, at_label, axes), options)
+    loss = loss if scale is None else -times_log(scale, -loss)
+    loss += penalties.value(kept, beta, where, stats, options, axes)
     loss = _poison(loss, jnp.isnan(stats.excess))
-    return jnp.where(ignored, 0, loss), (x, labels, ignored, where, beta, stats)
+    return jnp.where(ignored, 0, loss), (x, labels, ignored, where, beta, options, stats)
 
 
 def _index_bwd(axes, residuals, g):
-    x, labels, ignored, where, beta, stats = residuals
-    bad = jnp.isnan(stats.excess)
-    used = ~(ignored | _unused(g, bad))
+    x, labels, ignored, where, beta, options, stats = residuals
+    used, g = _used(g, jnp.isnan(stats.excess), ignored)
     x, stats = _without(~used, x, stats)
     p, rest = weights(x, beta, where, stats, axes), complements(x, beta, where, stats, axes)
     at_label = _at_label(x, labels, axes)
-    t_bar = jnp.where(at_label, -rest, p)  # (3)
-    t_bar = jnp.where(used, _poison(t_bar, bad & used), 0)
-    reach = _reach(at_label, x, where, stats) & used
-    x_bar, beta_bar = pullback.through_gap(g * t_bar, reach, x, beta, where, stats, axes)  # (5)
+    w = _of_label(options.class_weights, at_label, axes)
+    scale = _scaled(w, options)
+    t_bar = _times(g, scale) * jnp.where(at_label, -rest, p)  # (3)
+    t_more, beta_bar, bars = penalties.pull(g, x, beta, where, stats, options, axes)
+    x_bar = pullback.to_logits(t_bar + t_more, _reach(at_label, x, where, stats) & used, x, beta)
     # the loss of a label on an absent class is infinite whatever β is
-    beta_bar = jnp.where(jnp.any(at_label & live(x, where), axes, keepdims=True), beta_bar, 0)
-    beta_bar = _poison(beta_bar, bad & used)
-    return x_bar, None, None, None, ax.sum_to(beta_bar, beta.shape)
+    present = jnp.any(at_label & live(x, where), axes, keepdims=True)
+    t_bar = jnp.where(present, t_bar, 0) + t_more
+    beta_bar += _poison(pullback.to_beta(t_bar, x, beta, where, stats, axes), jnp.isnan(stats.excess))  # (5)
+    if scale is not None:
+        log_p = jnp.where(at_label & live(x, where), finite_log_weights(x, beta, where, stats, axes), 0)
+        unit = -g * jnp.sum(log_p, axes, keepdims=True)
+        reached = at_label | (jnp.isnan(stats.excess) & live(x, where))
+        more = bars.class_weights + jnp.where(reached, _times(unit, _kept(options)), 0)
+        bars = bars._replace(smoothing=bars.smoothing - _times(unit, w), class_weights=more)
+    return x_bar, None, None, None, ax.sum_to(beta_bar, beta.shape), _option_bars(options, bars)
 
 
-_ruled_index_loss = with_vjp(_index_primal, _index_fwd, _index_bwd, static=(5,))
+_ruled_index_loss = with_vjp(_index_primal, _index_fwd, _index_bwd, static=(6,))

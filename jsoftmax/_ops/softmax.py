@@ -7,7 +7,7 @@
     ∂p_j/∂x_k              =  β p_j (δ_jk − p_k)                                                   (3)
     ∂/∂β of each           =  β⁻¹ Σ_k x_k ∂/∂x_k
 
-The peak-relative forms in which these are evaluated are (8) to (10) of `_partition.pullback`.
+The peak-relative forms in which these are evaluated are (10) to (12) of `_partition.pullback`.
 """
 
 import functools
@@ -185,8 +185,8 @@ def _softmax_fwd(x, where, beta, axes):
 def _softmax_bwd(axes, residuals, g):
     x, where, beta, stats = residuals
     t_bar = pullback.through_weights(dtypes.widen(g), x, beta, where, stats, axes)  # (1)
-    x_bar, beta_bar = pullback.through_gap(t_bar, live(x, where), x, beta, where, stats, axes)
-    return x_bar, None, ax.sum_to(beta_bar, beta.shape)
+    beta_bar = pullback.to_beta(t_bar, x, beta, where, stats, axes)
+    return pullback.to_logits(t_bar, live(x, where), x, beta), None, ax.sum_to(beta_bar, beta.shape)
 
 
 _ruled_softmax = with_vjp(_softmax_primal, _softmax_fwd, _softmax_bwd, static=(3,))
@@ -207,8 +207,8 @@ def _log_softmax_bwd(axes, residuals, g):
     present = live(x, where)
     g = jnp.where(present, dtypes.widen(g), 0)
     t_bar = pullback.through_log_weights(g, x, beta, where, stats, axes)  # (2)
-    x_bar, beta_bar = pullback.through_gap(t_bar, present, x, beta, where, stats, axes)
-    return x_bar, None, ax.sum_to(beta_bar, beta.shape)
+    beta_bar = pullback.to_beta(t_bar, x, beta, where, stats, axes)
+    return pullback.to_logits(t_bar, present, x, beta), None, ax.sum_to(beta_bar, beta.shape)
 
 
 _ruled_log_softmax = with_vjp(_log_softmax_primal, _log_softmax_fwd, _log_softmax_bwd, static=(3,))
@@ -237,11 +237,11 @@ def _jacobian_bwd(axes, residuals, g):
     diagonal = jnp.sum(jnp.where(_same(x, axes), g, 0), columns)
     pull = diagonal - jnp.sum(g * _column(p, axes), columns) - jnp.sum(g * _row(p, axes), rows)
     t_bar = finite_part(beta) * pullback.through_weights(pull, x, beta, None, stats, axes)
-    x_bar, beta_bar = pullback.through_gap(t_bar, live(x, None), x, beta, None, stats, axes)
+    beta_bar = pullback.to_beta(t_bar, x, beta, None, stats, axes)
     minor = jnp.sum(jnp.where(_same(x, axes), 0, g * _row(p, axes) * _column(p, axes)), rows + columns)
     major = jnp.sum(diagonal * p * complements(x, beta, None, stats, axes), axes, keepdims=True)
     beta_bar += jnp.where(jnp.isinf(beta), 0, 1) * (major - lax.expand_dims(minor, axes))
-    return x_bar, ax.sum_to(beta_bar, beta.shape)
+    return pullback.to_logits(t_bar, live(x, None), x, beta), ax.sum_to(beta_bar, beta.shape)
 
 
 _ruled_jacobian = with_vjp(_jacobian_primal, _jacobian_fwd, _jacobian_bwd, static=(2,))

@@ -111,3 +111,15 @@ def entropy(x: Logits, beta: Rows, where: Mask, stats: Statistics, axes: Axes) -
     p = weights(x, beta, where, stats)
     mean_gap = times_twice(finite_part(beta), jnp.sum(p * half_gap(x, where, stats.peak), axes, keepdims=True))
     return jnp.where(stats.excess == -1, 0, log_excess(stats) - mean_gap)
+
+
+def log_partition(beta: Rows, stats: Statistics) -> Rows:
+    """β m + log1p(s)."""
+    # not ±∞ · 0
+    return jnp.where(stats.peak == 0, 0, beta * stats.peak) + log_excess(stats)
+
+
+def mean_logit(x: Logits, beta: Rows, where: Mask, stats: Statistics, axes: Axes) -> Rows:
+    """m + Σ p (x − m), the sum of terms of one sign."""
+    p = weights(x, beta, where, stats)
+    return stats.peak + 2 * jnp.sum(p * half_gap(x, where, stats.peak), axes, keepdims=True)

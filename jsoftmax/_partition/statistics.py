@@ -8,9 +8,12 @@ are right to any order, also where the formula counts ties or takes a limit:
     (log p_j)˙  =  ṫ_j − Σ_i p_i ṫ_i                                                               (5)
     ṗ_j     =  p_j (log p_j)˙                                                                      (6)
     Ḣ       =  −Σ_j t_j ṗ_j                                                                        (7)
+    (log Z)˙  =  β Σ_j p_j ẋ_j + E[x] β̇           E[x] = m + Σ_j p_j (x_j − m)                        (8)
+    E[x]˙   =  Σ_j p_j ẋ_j + Σ_j (x_j − m) ṗ_j                                                     (9)
 
-(5) to (7) do not change when a constant is added to every ṫ or t of a row. Hence m needs no derivative, and (5) takes
-the peak as its origin: where p is nearly one-hot, ṫ − Σ p ṫ cancels at the peak and −Σ_{j≠m} p_j (ṫ_j − ṫ_m) does not.
+(5) to (7) and (9) do not change when a constant is added to every ṫ, t or x − m of a row. Hence m needs no derivative,
+and (5) takes the peak as its origin: where p is nearly one-hot, ṫ − Σ p ṫ cancels at the peak and −Σ_{j≠m} p_j (ṫ_j −
+ṫ_m) does not.
 
 Platforms: each primal below calls `reference`; a formula for one platform goes beside it, chosen at lowering.
 """
@@ -19,7 +22,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import Array, lax
 
 from jsoftmax._core.dtypes import widen
 from jsoftmax._core.types import Axes, Logits, Mask, Rows
@@ -36,8 +39,11 @@ __all__ = [
     "half_gap",
     "live",
     "log_excess",
+    "log_partition",
     "log_weights",
+    "mean_logit",
     "statistics",
+    "times_log",
     "times_twice",
     "weights",
 ]
@@ -148,3 +154,52 @@ def _(axes, primals, tangents):
     p_dot = _weight_tangent(primals, tangents, axes)
     moved = jnp.sum(half_gap(x, where, stats.peak) * p_dot, axes, keepdims=True)
     return entropy(*primals, axes), -times_twice(finite_part(beta), moved)
+
+
+def _mean_of_tangent(primals, tangents, axes):
+    x, _, where, _ = primals
+    moved = weights(*primals, axes) * jnp.where(live(x, where), widen(tangents[0]), 0)
+    return jnp.sum(moved, axes, keepdims=True)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(4,))
+def log_partition(x: Logits, beta: Rows, where: Mask, stats: Statistics, axes: Axes) -> Rows:
+    """log Z, in nats; −∞ for an empty row, ±∞ where β m overflows."""
+    return reference.log_partition(beta, stats)
+
+
+@log_partition.defjvp
+def _(axes, primals, tangents):
+    """(8)."""
+    _, beta, _, stats = primals
+    frozen = jnp.isinf(beta) & ~jnp.isnan(stats.excess)
+    along_beta = jnp.where(frozen, 0, mean_logit(*primals, axes)) * tangents[1]
+    return log_partition(*primals, axes), finite_part(beta) * _mean_of_tangent(primals, tangents, axes) + along_beta
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(4,))
+def mean_logit(x: Logits, beta: Rows, where: Mask, stats: Statistics, axes: Axes) -> Rows:
+    """E[x] under p; 0 for an empty row."""
+    return reference.mean_logit(x, beta, where, stats, axes)
+
+
+@mean_logit.defjvp
+def _(axes, primals, tangents):
+    """(9)."""
+    x, _, where, stats = primals
+    turned = half_gap(x, where, stats.peak) * _weight_tangent(primals, tangents, axes)
+    turned = 2 * jnp.sum(turned, axes, keepdims=True)
+    return mean_logit(*primals, axes), _mean_of_tangent(primals, tangents, axes) + turned
+
+
+@jax.custom_jvp
+def times_log(y: Array, log_p: Array) -> Array:
+    """y log p with 0 · log 0 = 0, in value and in every derivative."""
+    return jnp.where((y == 0) & (log_p == -jnp.inf), 0, y * log_p)
+
+
+@times_log.defjvp
+def _(primals, tangents):
+    y, log_p = primals
+    bounded = jnp.where(log_p == -jnp.inf, 0, log_p)
+    return times_log(y, log_p), bounded * tangents[0] + y * tangents[1]

@@ -1,0 +1,90 @@
+"""What label smoothing and the z-loss add to a cross-entropy.
+
+    K live classes, w their weights (1 if none are given), L = log Z
+
+    smoothing   ε/K Σ_j w_j (−log p_j)          t_bar_j  =  ε/K (p_j Σ_i w_i − w_j)                   (13)
+    z-loss      λ L²                            t_bar_j  =  2 λ L p_j,    β_bar += 2 λ L m             (14)
+
+In (14) Σ_j t_bar_j is not 0, so β_bar has the peak in it beside (12). An empty row adds nothing.
+"""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+
+from jsoftmax._core.types import Axes, Logits, Mask, Rows
+from jsoftmax._partition import limits, pullback
+from jsoftmax._partition.statistics import (
+    Statistics,
+    live,
+    log_partition,
+    log_weights,
+    times_log,
+    weights,
+)
+
+
+class Options(NamedTuple):
+    """At the rank of the logits; None where not given."""
+
+    smoothing: Any  # ε, one a row
+    z_loss: Any  # λ, one a row
+    class_weights: Any  # w, of size 1 outside the class axes
+
+
+def _weights_of_classes(x: Logits, where: Mask, stats: Statistics, options: Options) -> Logits:
+    w = jnp.ones((), stats.peak.dtype) if options.class_weights is None else options.class_weights
+    return jnp.where(live(x, where), w, 0)
+
+
+def _surprise(x: Logits, beta: Rows, where: Mask, stats: Statistics, options: Options, axes: Axes):
+    """Σ_j w_j (−log p_j) and 1/K, which is 0 for an empty row."""
+    w = _weights_of_classes(x, where, stats, options)
+    log_p = jnp.where(live(x, where), log_weights(x, beta, where, stats, axes), 0)
+    count = jnp.sum(live(x, where), axes, keepdims=True, dtype=w.dtype)
+    return -jnp.sum(times_log(w, log_p), axes, keepdims=True), jnp.where(count == 0, 0, 1 / jnp.maximum(count, 1))
+
+
+def _log_z(x: Logits, beta: Rows, where: Mask, stats: Statistics, axes: Axes) -> Rows:
+    """L with a square that is a number wherever λ = 0, and 0 for an empty row."""
+    log_z = limits.saturate(log_partition(x, beta, where, stats, axes))
+    return jnp.where(stats.excess == -1, 0, log_z)
+
+
+def value(x: Logits, beta: Rows, where: Mask, stats: Statistics, options: Options, axes: Axes):
+    y: Any = 0.0
+    if options.smoothing is not None:
+        surprise, share = _surprise(x, beta, where, stats, options, axes)
+        y -= times_log(options.smoothing * share, -surprise)
+    if options.z_loss is not None:
+        log_z = _log_z(x, beta, where, stats, axes)
+        y += options.z_loss * log_z * log_z
+    return y
+
+
+def pull(g: Rows, x: Logits, beta: Rows, where: Mask, stats: Statistics, options: Options, axes: Axes):
+    """(t_bar, β_bar beside (12), cotangents of the options) for the cotangent `g` of the value."""
+    t_bar: Any = 0.0
+    beta_bar: Any = 0.0
+    bars = Options(0.0, 0.0, 0.0)
+    if options.smoothing is not None:
+        surprise, share = _surprise(x, beta, where, stats, options, axes)
+        each = g * options.smoothing * share
+        w = _weights_of_classes(x, where, stats, options)
+        t_bar -= each * pullback.through_log_weights(w, x, beta, where, stats, axes)  # (13)
+        each_bar = jnp.where(live(x, where), -each * finite_log_weights(x, beta, where, stats, axes), 0)
+        bounded = jnp.where(surprise == jnp.inf, 0, surprise)
+        bars = bars._replace(smoothing=g * share * bounded, class_weights=each_bar)
+    if options.z_loss is not None:
+        log_z = _log_z(x, beta, where, stats, axes)
+        slope = 2 * g * options.z_loss * log_z
+        t_bar += slope * weights(x, beta, where, stats, axes)  # (14)
+        beta_bar += pullback.held(limits.saturate(slope * stats.peak), beta, stats)
+        bars = bars._replace(z_loss=limits.saturate(g * log_z * log_z))
+    return t_bar, beta_bar, bars
+
+
+def finite_log_weights(x: Logits, beta: Rows, where: Mask, stats: Statistics, axes: Axes) -> Logits:
+    """log p, and 0 where it is −∞: what a weight on it is moved by."""
+    log_p = log_weights(x, beta, where, stats, axes)
+    return jnp.where(log_p == -jnp.inf, 0, log_p)

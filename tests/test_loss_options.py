@@ -1,0 +1,202 @@
+"""Label smoothing, z-loss and class weights, in every combination, with either kind of label and with ignored rows:
+value and every cotangent against the oracle, second derivatives, transformations, and the peers' conventions."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import jsoftmax
+from tests import bounds, inputs, registry, tolerance
+from tests.verify import DEFAULT, check_moved, directions, finite_labels, moved, verify
+
+ALL = registry.LOSSES_WITH_OPTIONS[-3:]
+WHOLE = pytest.mark.parametrize("case", ALL, ids=registry.label)
+ROWS = (
+    "ties",
+    "mask on holes",
+    "axes (2, 0)",
+    "empty row",
+    "nan row",
+    "inf row",
+    "confident",
+    "offset 1e4",
+    "one class",
+)
+
+
+@WHOLE
+def test_all_options(case):
+    for name in ROWS:
+        row = inputs.BY_NAME[name]
+        for beta in (DEFAULT, 0.7, 0.0, -1.3, np.inf, -np.inf):
+            verify(case, row, np.float32, beta, jit=True)
+    verify(case, inputs.BY_NAME["mask on holes"], np.float32, "row", jit=True)
+
+
+@pytest.mark.parametrize("case", registry.LOSSES_WITH_OPTIONS[:-3], ids=registry.label)
+def test_every_combination(case):
+    for beta in (DEFAULT, -1.3):
+        verify(case, inputs.BY_NAME["mask on holes"], np.float32, beta, jit=True)
+
+
+@WHOLE
+@pytest.mark.slow
+def test_everything(case):
+    for dtype in (np.float32, jnp.bfloat16, np.float16):
+        for row in registry.rows(case, dtype):
+            for beta in (DEFAULT, *inputs.BETAS.values(), "row"):
+                verify(case, row, np.dtype(dtype), beta, jit=True)
+
+
+@WHOLE
+def test_float64(case):
+    with jax.enable_x64(True):
+        for name in ("confident", "axes (2, 0)"):
+            verify(case, inputs.BY_NAME[name], np.float64, 1 / 3, jit=True)
+
+
+@WHOLE
+@pytest.mark.parametrize("name", ["ties", "mask on holes"])
+def test_second_order(case, name):
+    with jax.enable_x64(True):
+        s = finite_labels(case, registry.sample(case, inputs.BY_NAME[name], np.float64, 0.7))
+        g = registry.cotangent(case, s)
+        kwargs = {k: v for k, v in (s.arrays | s.static).items() if k != case.logits}
+        for along, v in directions(case, s):
+            expected = registry.oracle.hvp(case.name, (s.arrays[case.logits],), kwargs, g, {along: v})
+            check_moved(case, s, along, v, g, moved(case, s, along, v, g), expected)
+
+
+# what the peers compute ----------------------------------------------------------------------------------------------
+
+Z = np.array([[1.0, 2.0, 3.0], [0.5, -1.0, 2.0]])
+W = np.array([1.0, 2.0, 3.0])
+PRINTED = tolerance.Bound(2e9)  # digits of a float32 result, and a difference of two values
+
+
+def near(actual, expected):
+    tolerance.check(actual, np.asarray(expected, np.float64), np.float64, PRINTED, "printed value")
+
+
+def test_torch_weighted_smoothing():
+    """Printed by torch's cross_entropy with weight, label_smoothing=0.1 and ignore_index."""
+    with jax.enable_x64(True):
+        for labels, mean in (([0, 2], 0.832875669), ([-100, 2], 0.316600949)):
+            y = np.array(labels)
+            losses = jsoftmax.softmax_cross_entropy_with_integer_labels(
+                Z, y, label_smoothing=0.1, class_weights=W, ignore_label=-100
+            )
+            near(losses.sum() / W[y[y >= 0]].sum(), mean)
+
+
+def test_printed_values():
+    """z = [1, 2, 3], label 0: torch's smoothing, and T5X's z-loss with its factor on the softmax in the gradient."""
+    with jax.enable_x64(True):
+        z, y = jnp.array([1.0, 2.0, 3.0]), jnp.array(0)
+        near(jsoftmax.softmax_cross_entropy_with_integer_labels(z, y, label_smoothing=0.1), 2.307605964444380)
+        loss = lambda z: jsoftmax.softmax_cross_entropy_with_integer_labels(z, y, z_loss=1e-4)  # noqa: E731
+        near(loss(z) - 2.407605964444380, 1.161177840891691e-3)
+        near(jax.grad(loss)(z)[1:] / jax.nn.softmax(z)[1:], [1.000681521192889] * 2)
+
+
+def test_optax_smooth_labels():
+    x = inputs.cotangent((4, 5), 30).astype(np.float32)
+    q = jax.nn.softmax(jnp.asarray(inputs.cotangent((4, 5), 31), jnp.float32))
+    ours, theirs = (
+        jax.value_and_grad(f)(x)
+        for f in (
+            lambda x: jsoftmax.softmax_cross_entropy(x, q, label_smoothing=0.3).sum(),
+            lambda x: optax.losses.softmax_cross_entropy(x, optax.smooth_labels(q, 0.3)).sum(),
+        )
+    )
+    for a, b in zip(ours, theirs, strict=True):
+        tolerance.check(a, np.asarray(b, np.float64), np.float32, tolerance.Bound(32), "optax", scale=np.abs(b).max())
+
+
+def test_smoothing_is_a_distribution():
+    """L06 and L08: the options with an integer label, and the distribution they stand for over the live classes."""
+    x = inputs.cotangent((4, 5), 32).astype(np.float32)
+    where = np.array([True, True, False, True, True])
+    y, eps = np.array([0, 1, 3, 4]), np.float32(0.25)
+    q = (1 - eps) * np.eye(5, dtype=np.float32)[y] + eps * where / np.float32(4)
+    (a, by_index), (b, by_mass) = (
+        jax.value_and_grad(lambda x, f=f: f(x).sum())(x)
+        for f in (
+            lambda x: jsoftmax.softmax_cross_entropy_with_integer_labels(x, y, where=where, label_smoothing=eps),
+            lambda x: jsoftmax.softmax_cross_entropy(x, q, where=where),
+        )
+    )
+    tolerance.check(a, np.asarray(b, np.float64), np.float32, tolerance.TORTURE, "value")
+    tolerance.check(by_index, np.asarray(by_mass, np.float64), np.float32, tolerance.TORTURE, "gradient", scale=1.0)
+
+
+# programs ------------------------------------------------------------------------------------------------------------
+
+
+def test_no_value_of_an_option_compiles_anew():
+    """P12: floats, arrays and 0.0 alike, once the option is given."""
+    f = jsoftmax.softmax_cross_entropy_with_integer_labels
+    x, y = jnp.asarray(inputs.cotangent((3, 4), 33), jnp.float32), jnp.array([0, 1, 2])
+    losses, seen = [], []
+
+    def count(event, duration, **kwargs):
+        seen.append(event)
+
+    f(x, y, label_smoothing=0.5, z_loss=1.0, class_weights=np.ones(4, np.float32), ignore_label=7).block_until_ready()
+    weights = [jnp.full(4, w, jnp.float32) for w in (0.5, 2.0)]
+    ignored = [jnp.asarray(i, jnp.int32) for i in (1, 2)]
+    jax.monitoring.register_event_duration_secs_listener(count)
+    try:
+        for smoothing, z in ((0.0, 0.0), (0.1, 1e-4), (np.float32(0.2), np.float64(3)), (1, 2)):
+            for w, i in zip(weights, ignored, strict=True):
+                losses.append(f(x, y, label_smoothing=smoothing, z_loss=z, class_weights=w, ignore_label=i))
+    finally:
+        jax.monitoring.unregister_event_duration_listener(count)
+    assert not [event for event in seen if "compile" in event or "trace" in event], seen
+    assert len({tuple(np.asarray(loss)) for loss in losses}) == len(losses)
+
+
+@pytest.mark.parametrize("name", ["softmax_cross_entropy", registry.INTEGER])
+def test_saves_no_array_of_all_classes(name):
+    """P13: logits (and labels that are distributions), and numbers for each row; with every option."""
+    x = jnp.zeros((64, 32))
+    labels = x + 1 if name == "softmax_cross_entropy" else jnp.zeros(64, jnp.int32)
+    options = {"label_smoothing": jnp.float32(0.1), "z_loss": jnp.float32(0.1), "class_weights": jnp.ones(32)}
+    _, pull = jax.vjp(lambda x, o: getattr(jsoftmax, name)(x, labels, **o), x, options)
+    sizes = [leaf.size for leaf in jax.tree.leaves(pull)]
+    assert sorted(size for size in sizes if size > 64) == [x.size] * (1 + (labels.ndim == 2))
+
+
+@pytest.mark.parametrize("case", [ALL[-1]], ids=registry.label)
+def test_transformations(case):
+    """vmap, checkpoint and forward mode with every option."""
+    s = registry.sample(case, inputs.BY_NAME["mask on holes"], np.float32, 0.7)
+    g = registry.cotangent(case, s)
+    f = lambda d, rest: registry.call(case.name, tuple(s.static.items()), d | rest)  # noqa: E731
+    d = {k: jnp.asarray(s.arrays[k]) for k in case.differentiable}
+    rest = {k: jnp.asarray(v) for k, v in s.arrays.items() if k not in d}
+    wanted = registry.exact(case, s, g)
+
+    def check(value, bars):
+        bounds.check_value(case, s, value, registry.exact(case, s))
+        bounds.check_cotangents(case, s, g, bars, wanted)
+
+    value, pull = jax.vjp(jax.checkpoint(lambda d: f(d, rest)), d)
+    check(value, pull(g)[0])
+    with jsoftmax.forward_mode():
+        value, pull = jax.vjp(lambda d: f(d, rest), d)
+        check(value, pull(g)[0])
+        slopes = jax.jacfwd(lambda d: jnp.vdot(g, f(d, rest)))(d)
+    check(value, {k: v.astype(d[k].dtype) for k, v in slopes.items()})
+    rows = {k: v for k, v in rest.items() if k in ("labels", "where")}
+    rest = {k: v for k, v in rest.items() if k not in rows}
+    x = d.pop(case.logits)
+
+    def mapped(d, x):
+        return jax.vmap(lambda x, r: f(d | {case.logits: x}, rest | r), (0, 0))(x, rows)
+
+    value, pull = jax.vjp(mapped, d, x)
+    bars, x_bar = pull(g)
+    check(value, bars | {case.logits: x_bar})

@@ -1,0 +1,184 @@
+"""Caffe's spatial loss: its four normalisations, axes without transposing, weights, and what it shares with the
+cross-entropies it is made of."""
+
+import itertools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jsoftmax
+from tests import inputs, oracle, tolerance
+
+NORMALIZATIONS = ("valid", "full", "batch_size", "none")
+LOGITS = (2 * inputs.cotangent((3, 5, 4, 6), 20)).astype(np.float32)
+LABELS = np.random.default_rng(3).integers(0, 5, (3, 4, 6)).astype(np.uint8)
+LABELS[:, 0], LABELS[1, :, 2] = 255, 255
+SOFT = np.abs(inputs.cotangent(LOGITS.shape, 21)).astype(np.float32)
+WEIGHTS = np.abs(inputs.cotangent(LABELS.shape, 22)).astype(np.float32)
+WEIGHTS[0, 2] = 0
+BOUND = tolerance.Bound(64, 2)  # a sum over positions in float32, in units of its largest terms
+
+
+def caffe(logits, labels, axis=1, ignore=255, normalization="valid"):
+    """(loss, bottom diff) as SoftmaxWithLossLayer computes them, in float64: loops over outer, classes, inner."""
+    shape = logits.shape
+    outer, dim, inner = math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
+    x = logits.astype(np.float64).reshape(outer, dim, inner)
+    label = labels.reshape(outer, inner)
+    p = np.exp(x - x.max(1, keepdims=True))
+    p /= p.sum(1, keepdims=True)
+    loss, diff, count = 0.0, p.copy(), 0
+    for i, j in itertools.product(range(outer), range(inner)):
+        if label[i, j] == ignore:
+            diff[i, :, j] = 0
+            continue
+        loss -= math.log(max(p[i, label[i, j], j], float(np.finfo(np.float32).tiny)))
+        diff[i, label[i, j], j] -= 1
+        count += 1
+    n = max(1, {"valid": count, "full": outer * inner, "batch_size": outer, "none": 1}[normalization])
+    return loss / n, (diff / n).reshape(shape)
+
+
+def agree(actual, expected, what):
+    expected = np.asarray(expected, np.float64)
+    scale = np.max(np.abs(expected), initial=0.0)
+    tolerance.check(jnp.asarray(actual), expected, np.float32, BOUND, what, scale=scale, gap=8.0)
+
+
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+@pytest.mark.parametrize("axis", [0, 1, 2, 3])
+def test_caffe(axis, normalization):
+    """Any axis, the same numbers: classes are moved in the data, and never in the call."""
+    logits = np.ascontiguousarray(np.moveaxis(LOGITS, 1, axis))
+    loss = lambda x: jsoftmax.spatial_softmax_cross_entropy(  # noqa: E731
+        x, LABELS, axis=axis, ignore_label=255, normalization=normalization
+    )
+    value, gradient = jax.value_and_grad(loss)(logits)
+    wanted_value, wanted_gradient = caffe(logits, LABELS, axis, 255, normalization)
+    agree(value, wanted_value, "loss")
+    agree(gradient, wanted_gradient, "gradient")
+
+
+@pytest.mark.parametrize("shape", [(5,), (4, 5), (2, 5, 3), (2, 5, 2, 2, 3)], ids=str)
+def test_any_rank(shape):
+    axis = shape.index(5)
+    logits = inputs.cotangent(shape, 23).astype(np.float32)
+    labels = np.random.default_rng(4).integers(0, 5, shape[:axis] + shape[axis + 1 :])
+    value, gradient = jax.value_and_grad(
+        lambda x: jsoftmax.spatial_softmax_cross_entropy(x, labels, axis=axis, normalization="full")
+    )(logits)
+    wanted_value, wanted_gradient = caffe(logits, labels, axis, None, "full")
+    agree(value, wanted_value, "loss")
+    agree(gradient, wanted_gradient, "gradient")
+
+
+def test_a_label_map_with_a_channel_of_its_own():
+    """Caffe's label blob is N × 1 × H × W."""
+    flat = jsoftmax.spatial_softmax_cross_entropy(LOGITS, LABELS, ignore_label=255)
+    assert flat == jsoftmax.spatial_softmax_cross_entropy(LOGITS, LABELS[:, None], ignore_label=255)
+
+
+def test_exact_where_caffe_clamps():
+    logits = np.zeros((1, 2, 1, 1), np.float32)
+    logits[0, 1] = 1000
+    label = np.zeros((1, 1, 1), np.uint8)
+    assert abs(caffe(logits, label)[0] - 87.3365) < 1e-4
+    assert jsoftmax.spatial_softmax_cross_entropy(logits, label) == 1000
+
+
+def test_nothing_valid_is_zero_with_gradient_zero():
+    bad = np.where(LOGITS > 1, np.float32(np.nan), LOGITS)
+    for labels, weights in ((np.full_like(LABELS, 255), None), (LABELS, np.zeros_like(WEIGHTS))):
+        for normalization in NORMALIZATIONS:
+            value, gradient = jax.value_and_grad(
+                lambda x, y=labels, w=weights, n=normalization: jsoftmax.spatial_softmax_cross_entropy(
+                    x, y, ignore_label=255, weights=w, normalization=n
+                )
+            )(bad)
+            assert value == 0 and not np.any(gradient)
+
+
+def test_a_bad_label_is_not_hidden():
+    labels = LABELS.copy()
+    labels[2, 3, 3] = 200
+    value, gradient = jax.value_and_grad(lambda x: jsoftmax.spatial_softmax_cross_entropy(x, labels, ignore_label=255))(
+        LOGITS
+    )
+    assert np.isnan(value)
+    assert np.isnan(gradient[2, :, 3, 3]).all() and not np.isnan(gradient[0]).any()
+
+
+def test_sp01_is_the_flattened_cross_entropy():
+    """Sp01: (N, H, W) labels, 255 ignored, 21 classes; channels first and last."""
+    logits = inputs.cotangent((2, 21, 5, 7), 24).astype(np.float32)
+    labels = np.random.default_rng(5).integers(0, 21, (2, 5, 7)).astype(np.uint8)
+    labels[:, :, 0] = 255
+    flat, kept = np.moveaxis(logits, 1, -1).reshape(-1, 21), (labels != 255).reshape(-1)
+    exact = oracle.softmax_cross_entropy_with_integer_labels(flat[kept], labels.reshape(-1)[kept]).mean()
+    first = jsoftmax.spatial_softmax_cross_entropy(logits, labels, ignore_label=255)
+    last = jsoftmax.spatial_softmax_cross_entropy(np.moveaxis(logits, 1, -1), labels, axis=-1, ignore_label=255)
+    agree(first, exact, "channels first")
+    agree(last, exact, "channels last")
+
+
+def test_vmap_over_space_and_batch_is_the_native_axis():
+    def one(x, y):
+        return jsoftmax.softmax_cross_entropy_with_integer_labels(x, y, ignore_label=255)
+
+    def mapped(x):
+        over_space = jax.vmap(jax.vmap(one, (1, 0)), (1, 0))
+        return jax.vmap(over_space)(x, jnp.asarray(LABELS)).sum()
+
+    def native(x):
+        return jsoftmax.spatial_softmax_cross_entropy(x, LABELS, ignore_label=255, normalization="none")
+
+    (a, by_map), (b, by_axis) = (jax.value_and_grad(f)(jnp.asarray(LOGITS)) for f in (mapped, native))
+    agree(a, np.float64(b), "loss")
+    agree(by_map, by_axis, "gradient")
+
+
+def test_every_option_reaches_the_positions():
+    """Weights, class weights, smoothing, z-loss, a mask and a β for each position: the sum of the unreduced losses."""
+    options = {
+        "beta": np.abs(inputs.cotangent(LABELS.shape, 25)).astype(np.float32),
+        "class_weights": np.arange(1, 6, dtype=np.float32),
+        "label_smoothing": np.float32(0.125),
+        "z_loss": np.float32(0.01),
+        "where": np.array([True, True, True, False, True])[:, None, None],
+    }
+    labels = np.where(LABELS == 3, 255, LABELS)
+    valid = (labels != 255) & (WEIGHTS != 0)
+    exact = oracle.softmax_cross_entropy_with_integer_labels(LOGITS, labels, 1, ignore_label=255, **options)
+    value = jsoftmax.spatial_softmax_cross_entropy(LOGITS, labels, ignore_label=255, weights=WEIGHTS, **options)
+    agree(value, (exact * WEIGHTS).sum() / valid.sum(), "integer labels")
+    soft = np.where(options["where"], SOFT, np.float32(0))
+    exact = oracle.softmax_cross_entropy(LOGITS, soft, 1, **options)
+    value, (by_weight, by_label) = jax.value_and_grad(
+        lambda w, q: jsoftmax.spatial_softmax_cross_entropy(LOGITS, q, weights=w, **options), (0, 1)
+    )(WEIGHTS, soft)
+    agree(value, (exact * WEIGHTS).sum() / (WEIGHTS != 0).sum(), "soft labels")
+    agree(by_weight, np.where(WEIGHTS != 0, exact, exact) / (WEIGHTS != 0).sum(), "gradient in the weights")
+    assert np.abs(by_label).sum() > 0
+
+
+def test_boolean_weights_drop_positions():
+    kept = LABELS != 255
+    weighted = jsoftmax.spatial_softmax_cross_entropy(LOGITS, np.where(kept, LABELS, 0), weights=kept)
+    assert weighted == jsoftmax.spatial_softmax_cross_entropy(LOGITS, LABELS, ignore_label=255)
+
+
+def test_second_order_and_forward_mode():
+    """Forward over reverse, and forward alone, against the difference of two gradients in float64."""
+    with jax.enable_x64(True):
+        x, v = LOGITS.astype(np.float64), inputs.cotangent(LOGITS.shape, 26)
+        f = lambda x: jsoftmax.spatial_softmax_cross_entropy(x, LABELS, ignore_label=255, z_loss=0.1)  # noqa: E731
+        _, moved = jax.jvp(jax.grad(f), (x,), (v,))
+        h = 1e-4
+        quotient = (jax.grad(f)(x + h * v) - jax.grad(f)(x - h * v)) / (2 * h)
+        assert np.abs(moved - quotient).max() <= tolerance.DIFFERENCE_QUOTIENT * np.abs(quotient).max()
+        with jsoftmax.forward_mode():
+            _, slope = jax.jvp(f, (x,), (v,))
+        assert abs(slope - np.vdot(jax.grad(f)(x), v)) <= tolerance.DIFFERENCE_QUOTIENT * abs(slope)
