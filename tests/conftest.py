@@ -10,6 +10,17 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def programs(request):
+    """Those of a module are dropped after it, for they fill gigabytes. COMPILE_LIGHTLY in a module is for one that asks
+    which program JAX makes, not what XLA makes of it: that is most of the time, and other modules compile as users do.
+    """
+    jax.config.update("jax_disable_most_optimizations", getattr(request.module, "COMPILE_LIGHTLY", False))
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+    jax.clear_caches()
+
+
 @pytest.fixture(params=["eager", "jit"])
 def compiled(request):
     """How a function is called: as a user types it, or under an outer jit, where XLA sees it with its surroundings."""

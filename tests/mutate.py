@@ -64,7 +64,7 @@ MUTANTS = (
     Mutant(
         "one-hot",
         CROSS_ENTROPY,
-        "jnp.where(at_label, -rest, p)  # (3)",
+        "jnp.where(labelled, -rest, p)  # (3)",
         "p",
         "test_torture.py -k 'eager and T01 and cross_entropy'",
     ),
@@ -142,7 +142,7 @@ MUTANTS = (
     ),
     Mutant(
         "0-log-0",
-        STATISTICS,
+        REFERENCE,
         "return jnp.where((y == 0) & (log_p == -jnp.inf), 0, y * log_p)",
         "return y * log_p",
         "test_torture.py -k 'eager and L06'",
@@ -172,8 +172,8 @@ MUTANTS = (
     Mutant(
         "smoothing-over-absent-classes",
         PENALTIES,
-        "count = jnp.sum(live(x, where), axes",
-        "count = jnp.sum(jnp.ones_like(x, bool), axes",
+        "lambda x, where: live(x, where).astype(stats.peak.dtype), axes",
+        "lambda x, where: jnp.ones_like(x, stats.peak.dtype), axes",
         "test_torture.py -k 'eager and L08'",
     ),
     Mutant(
@@ -273,15 +273,15 @@ MUTANTS = (
     Mutant(
         "ties-counted-twice",
         REFERENCE,
-        "below = jnp.sum(jnp.where(top, 0, jnp.exp(gap(x, beta, where, peak))), axes, keepdims=True)",
-        "below = jnp.sum(jnp.exp(gap(x, beta, where, peak)), axes, keepdims=True)",
+        "return jnp.where(top, 0, jnp.exp(gap(x, beta, where, peak))), top",
+        "return jnp.exp(gap(x, beta, where, peak)), top",
         "test_torture.py -k 'eager and T14'",
     ),
     Mutant(
         "peak-of-βx",
         REFERENCE,
-        "top = at_peak(x, where, peak)\n    below",
-        "top = live(x, where) & (finite_part(beta) * x_wide == finite_part(beta) * peak)\n    below",
+        "top = at_peak(x, where, peak)\n        return",
+        "top = live(x, where) & (finite_part(beta) * widen(x) == finite_part(beta) * peak)\n        return",
         "test_torture.py -k 'eager and B06'",
     ),
     Mutant(

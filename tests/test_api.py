@@ -20,6 +20,7 @@ import pytest
 import jsoftmax
 from tests import inputs, oracle, tolerance
 
+COMPILE_LIGHTLY = True
 INT = "softmax_cross_entropy_with_integer_labels"
 DIST = "softmax_cross_entropy"
 SPATIAL = "spatial_softmax_cross_entropy"  # has tests of its own: test_spatial.py

@@ -22,6 +22,8 @@ OWN_TOLERANCES = {  # compare other things than results of this library
     "tolerance.py": "the one place for those that do",
     "test_oracle.py": "the oracle with SciPy and with printed digits",
     "test_beta_sweep.py": "curves of an experiment with their asymptotes",
+    "test_calibration.py": "curves of an experiment with their minima",
+    "test_segmentation.py": "curves of an experiment with each other",
     "test_accuracy.py": "an experiment's exact results with the oracle, its figures with each other",
     "test_bench.py": "an experiment's two programs, which only have to compute the same thing",
 }

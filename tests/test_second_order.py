@@ -13,6 +13,7 @@ from tests import inputs, oracle, registry, tolerance
 from tests.verify import check_moved, directions, finite_labels, moved
 
 CASES = pytest.mark.parametrize("case", registry.CASES, ids=registry.label)
+COMPILE_LIGHTLY = True
 BETAS = {  # every kind of β where the peak is shared; elsewhere one, for compiling is what takes the time
     "ties": (1.0, -1.3, 0.0, np.inf),
     "normal": (0.6,),

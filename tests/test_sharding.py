@@ -26,6 +26,8 @@ MASKED = PLAIN._replace(name="sharded, masked", where=MASK)
 KINDS = {"auto": AxisType.Auto, "explicit": AxisType.Explicit}
 SPECS = {"batch": P("data", None), "class": P(None, "model"), "both": P("data", "model")}
 
+COMPILE_LIGHTLY = True
+
 
 def sample(case, beta="row"):
     return registry.sample(case, MASKED if case.takes_where else PLAIN, np.float32, beta)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import jsoftmax
+from jsoftmax._partition import classes
 from tests import inputs, oracle, tolerance
 
 NORMALIZATIONS = ("valid", "full", "batch_size", "none")
@@ -182,3 +183,57 @@ def test_second_order_and_forward_mode():
         with jsoftmax.forward_mode():
             _, slope = jax.jvp(f, (x,), (v,))
         assert abs(slope - np.vdot(jax.grad(f)(x), v)) <= tolerance.DIFFERENCE_QUOTIENT * abs(slope)
+
+
+# few classes that are not next to each other in memory are summed class by class -----------------------------------
+
+MAP = (2, 5, 64, 64)  # large enough for it
+
+
+@pytest.mark.parametrize("name", ["softmax_cross_entropy", "softmax_cross_entropy_with_integer_labels", "logsumexp"])
+def test_class_by_class_is_one_reduction(name):
+    """Value and gradient on a map of the size where the way changes, against the same rows with the classes last."""
+    rng = np.random.default_rng(6)
+    x = (3 * rng.standard_normal(MAP)).astype(np.float32)
+    x[0, 2, :, 5], x[1, :, 7, 7], x[0, :, 9, 9], x[1, 3, 2, 2] = -np.inf, -np.inf, 1.5, np.nan
+    where = rng.random(MAP) < 0.9
+    labels = rng.integers(-1, 6, MAP[:1] + MAP[2:])
+    soft = rng.random(MAP).astype(np.float32)
+    given = {"logsumexp": (), "softmax_cross_entropy": (np.where(where & (x > -np.inf), soft, np.float32(0)),)}
+    rest = given.get(name, (labels,))
+    assert classes.few(jnp.asarray(x), (1,)) and not classes.few(jnp.moveaxis(jnp.asarray(x), 1, -1), (3,))
+    options = {"where": where} | ({} if name == "logsumexp" else {"label_smoothing": np.float32(0.1)})
+    last = lambda a: np.moveaxis(a, 1, -1) if a.ndim == 4 else a  # noqa: E731
+
+    def value_and_gradient(x, rest, axis, options):
+        f = lambda x, beta: getattr(jsoftmax, name)(x, *rest, axis=axis, beta=beta, **options)  # noqa: E731
+        y, pull = jax.vjp(f, x, np.float32(0.7))
+        return y, *pull(jnp.where(jnp.isnan(y), 0, jnp.ones_like(y)))
+
+    there = value_and_gradient(x, rest, 1, options)
+    here = value_and_gradient(last(x), tuple(map(last, rest)), -1, {k: last(v) for k, v in options.items()})
+    for a, b, what in zip(there, here, ("value", "gradient", "gradient in beta"), strict=True):
+        b = np.moveaxis(b, -1, 1) if np.ndim(b) == 4 else b
+        scale = np.max(np.abs(b), initial=0.0, where=np.isfinite(b))
+        tolerance.check(a, np.asarray(b, np.float64), np.float32, BOUND, what, scale=scale, gap=8.0)
+
+
+def test_class_by_class_under_transformations():
+    """vmap, forward mode, second order and shard_map of the loop over classes and of its conditional."""
+    x = jnp.asarray(np.random.default_rng(7).standard_normal(MAP), jnp.float32)
+    y = jnp.asarray(np.random.default_rng(8).integers(0, 5, MAP[:1] + MAP[2:]))
+    loss = lambda x, y: jsoftmax.softmax_cross_entropy_with_integer_labels(x, y, axis=1)  # noqa: E731
+    total = lambda x: loss(x, y).sum()  # noqa: E731
+    value, v = loss(x, y), jnp.cos(x)
+    one = lambda x, y: jsoftmax.softmax_cross_entropy_with_integer_labels(x, y, axis=0)  # noqa: E731
+    agree(jax.vmap(one)(x, y), value, "vmap over the batch")
+    gradient, moved = jax.jvp(jax.grad(total), (x,), (v,))
+    with jsoftmax.forward_mode():
+        agree(jax.jvp(total, (x,), (v,))[1], np.vdot(gradient, v), "forward mode")
+    p = jax.nn.softmax(x, axis=1)
+    agree(moved, p * (v - (p * v).sum(1, keepdims=True)), "second order")
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    spec = jax.sharding.PartitionSpec("data")
+    mapped = jax.shard_map(loss, mesh=mesh, in_specs=(spec, spec), out_specs=spec)
+    agree(mapped(x, y), value, "shard_map")
+    agree(jax.grad(lambda x: mapped(x, y).sum())(x), gradient, "gradient of shard_map")

@@ -203,10 +203,10 @@ def test_the_lints_see_what_they_look_for():
 # Equations of value and cotangents, calls not counted. A change that makes them fewer lowers these numbers.
 BUDGET = {
     "softmax": 215,
-    "log_softmax": 257,
+    "log_softmax": 283,
     "softmax_jacobian": 444,
     "logsumexp": 245,
-    "logsumexp-b": 457,
+    "logsumexp-b": 507,
     "logmeanexp": 415,  # between two JAX versions, one of which has polyval as an operation
     "softmax_cross_entropy": 450,
     "softmax_cross_entropy_with_integer_labels": 350,

@@ -24,6 +24,7 @@ INPUTS = (
     ("mask on holes", "row"),  # absent classes, β of both signs and 0
     ("axes (2, 0)", "row"),  # a batch axis between the class axes
 )
+COMPILE_LIGHTLY = True
 POLICIES = ("nothing_saveable", "dots_saveable")
 OPERATORS = pytest.mark.parametrize("case", CASES, ids=registry.label)
 SLOW = {  # each near to another that stays

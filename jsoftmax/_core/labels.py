@@ -17,3 +17,9 @@ def as_int32(labels: Array) -> Array:
     if info.min < 0:
         fits &= labels >= jnp.asarray(np.iinfo(np.int32).min, labels.dtype)
     return jnp.where(fits, narrow, UNREPRESENTABLE)
+
+
+def at_label(index: Array, labels: Array, x: Array) -> Array:
+    """Where the class with this `index` is the row's label."""
+    # the second factor only carries the sharding of x, which an Explicit mesh wants of a condition too
+    return (index == labels) & jnp.ones_like(x, bool)

@@ -21,16 +21,18 @@ from jax.typing import ArrayLike
 
 from jsoftmax._core import axes as ax
 from jsoftmax._core import check
-from jsoftmax._core.labels import UNREPRESENTABLE, as_int32
+from jsoftmax._core.labels import UNREPRESENTABLE, as_int32, at_label
 from jsoftmax._core.operands import prepare
 from jsoftmax._core.rule import with_vjp
-from jsoftmax._partition import penalties, pullback
-from jsoftmax._partition.penalties import Options, finite_log_weights
+from jsoftmax._partition import classes, penalties, pullback
+from jsoftmax._partition.penalties import Options
 from jsoftmax._partition.statistics import (
     Statistics,
     complements,
+    expected_log_weight,
+    finite_log_weights,
+    label_log_weight,
     live,
-    log_weights,
     statistics,
     times_log,
     weights,
@@ -284,7 +286,7 @@ def _distribution_primal(x, labels, where, beta, options, axes):
 def _distribution_fwd(x, labels, where, beta, options, axes):
     stats = statistics(x, beta, where, axes)
     q = _times(labels.astype(stats.peak.dtype), _scaled(options.class_weights, options))
-    loss = jnp.sum(-times_log(q, log_weights(x, beta, where, stats, axes)), axes, keepdims=True)  # (2)
+    loss = -expected_log_weight(q, x, beta, where, stats, axes)  # (2)
     loss += penalties.value(x, beta, where, stats, options, axes)
     return _poison(loss, jnp.isnan(stats.excess)), (x, labels, where, beta, options, stats)
 
@@ -318,18 +320,15 @@ _ruled_distribution_loss = with_vjp(_distribution_primal, _distribution_fwd, _di
 # integer labels ----------------------------------------------------------------------------------------------------
 
 
-def _at_label(x, labels, axes):
-    # the second factor only carries the sharding of x, which an Explicit mesh wants of a condition too
-    return (ax.class_index(x.shape, axes) == labels) & jnp.ones_like(x, bool)
-
-
 def _is_class(x, labels, axes):
     return (labels >= 0) & (labels < ax.class_count(x.shape, axes))
 
 
-def _of_label(w, at_label, axes):
+def _of_label(w, x, labels, axes):
     """w_y of each row."""
-    return w if w is None else jnp.sum(jnp.where(at_label, w, 0), axes, keepdims=True)
+    if w is None:
+        return None
+    return classes.total(lambda x, w, index: jnp.where(at_label(index, labels, x), w, 0), axes, x, w, classes.INDEX)
 
 
 def _index_primal(x, labels, ignored, where, beta, options, axes):
@@ -342,10 +341,8 @@ def _index_fwd(x, labels, ignored, where, beta, options, axes):
     # without a class to point at a row is NaN, and so are the weights that its derivatives are made of
     no_class = ~ignored & ~_is_class(x, labels, axes)
     stats = Statistics(stats.peak, jnp.where(no_class, jnp.nan, stats.excess))
-    at_label = _at_label(x, labels, axes)
-    log_p = jnp.where(at_label, log_weights(kept, beta, where, stats, axes), 0)
-    loss = jnp.sum(-log_p, axes, keepdims=True)  # (1)
-    scale = _scaled(_of_label(options.class_weights, at_label, axes), options)
+    loss = -label_log_weight(kept, labels, beta, where, stats, axes)  # (1)
+    scale = _scaled(_of_label(options.class_weights, x, labels, axes), options)
     loss = loss if scale is None else -times_log(scale, -loss)
     loss += penalties.value(kept, beta, where, stats, options, axes)
     loss = _poison(loss, jnp.isnan(stats.excess))
@@ -357,20 +354,20 @@ def _index_bwd(axes, residuals, g):
     used, g = _used(g, jnp.isnan(stats.excess), ignored)
     x, stats = _without(~used, x, stats)
     p, rest = weights(x, beta, where, stats, axes), complements(x, beta, where, stats, axes)
-    at_label = _at_label(x, labels, axes)
-    w = _of_label(options.class_weights, at_label, axes)
+    labelled = at_label(ax.class_index(x.shape, axes), labels, x)
+    w = _of_label(options.class_weights, x, labels, axes)
     scale = _scaled(w, options)
-    t_bar = _times(g, scale) * jnp.where(at_label, -rest, p)  # (3)
+    t_bar = _times(g, scale) * jnp.where(labelled, -rest, p)  # (3)
     t_more, beta_bar, bars = penalties.pull(g, x, beta, where, stats, options, axes)
-    x_bar = pullback.to_logits(t_bar + t_more, _reach(at_label, x, where, stats) & used, x, beta)
+    x_bar = pullback.to_logits(t_bar + t_more, _reach(labelled, x, where, stats) & used, x, beta)
     # the loss of a label on an absent class is infinite whatever β is
-    present = jnp.any(at_label & live(x, where), axes, keepdims=True)
+    present = jnp.any(labelled & live(x, where), axes, keepdims=True)
     t_bar = jnp.where(present, t_bar, 0) + t_more
     beta_bar += _poison(pullback.to_beta(t_bar, x, beta, where, stats, axes), jnp.isnan(stats.excess))  # (5)
     if scale is not None:
-        log_p = jnp.where(at_label & live(x, where), finite_log_weights(x, beta, where, stats, axes), 0)
+        log_p = jnp.where(labelled & live(x, where), finite_log_weights(x, beta, where, stats, axes), 0)
         unit = -g * jnp.sum(log_p, axes, keepdims=True)
-        reached = at_label | (jnp.isnan(stats.excess) & live(x, where))
+        reached = labelled | (jnp.isnan(stats.excess) & live(x, where))
         more = bars.class_weights + jnp.where(reached, _times(unit, _kept(options)), 0)
         bars = bars._replace(smoothing=bars.smoothing - _times(unit, w), class_weights=more)
     return x_bar, None, None, None, ax.sum_to(beta_bar, beta.shape), _option_bars(options, bars)

@@ -13,12 +13,13 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from jsoftmax._core.types import Axes, Logits, Mask, Rows
-from jsoftmax._partition import limits, pullback
+from jsoftmax._partition import classes, limits, pullback
 from jsoftmax._partition.statistics import (
     Statistics,
+    expected_log_weight,
+    finite_log_weights,
     live,
     log_partition,
-    log_weights,
     times_log,
     weights,
 )
@@ -32,17 +33,11 @@ class Options(NamedTuple):
     class_weights: Any  # w, of size 1 outside the class axes
 
 
-def _weights_of_classes(x: Logits, where: Mask, stats: Statistics, options: Options) -> Logits:
+def _even(x: Logits, where: Mask, stats: Statistics, options: Options, axes: Axes):
+    """w on the live classes, and 1/K, which is 0 for an empty row."""
     w = jnp.ones((), stats.peak.dtype) if options.class_weights is None else options.class_weights
-    return jnp.where(live(x, where), w, 0)
-
-
-def _surprise(x: Logits, beta: Rows, where: Mask, stats: Statistics, options: Options, axes: Axes):
-    """Σ_j w_j (−log p_j) and 1/K, which is 0 for an empty row."""
-    w = _weights_of_classes(x, where, stats, options)
-    log_p = jnp.where(live(x, where), log_weights(x, beta, where, stats, axes), 0)
-    count = jnp.sum(live(x, where), axes, keepdims=True, dtype=w.dtype)
-    return -jnp.sum(times_log(w, log_p), axes, keepdims=True), jnp.where(count == 0, 0, 1 / jnp.maximum(count, 1))
+    count = classes.total(lambda x, where: live(x, where).astype(stats.peak.dtype), axes, x, where)
+    return jnp.where(live(x, where), w, 0), jnp.where(count == 0, 0, 1 / jnp.maximum(count, 1))
 
 
 def _log_z(x: Logits, beta: Rows, where: Mask, stats: Statistics, axes: Axes) -> Rows:
@@ -54,8 +49,8 @@ def _log_z(x: Logits, beta: Rows, where: Mask, stats: Statistics, axes: Axes) ->
 def value(x: Logits, beta: Rows, where: Mask, stats: Statistics, options: Options, axes: Axes):
     y: Any = 0.0
     if options.smoothing is not None:
-        surprise, share = _surprise(x, beta, where, stats, options, axes)
-        y -= times_log(options.smoothing * share, -surprise)
+        w, share = _even(x, where, stats, options, axes)
+        y -= times_log(options.smoothing * share, expected_log_weight(w, x, beta, where, stats, axes))
     if options.z_loss is not None:
         log_z = _log_z(x, beta, where, stats, axes)
         y += options.z_loss * log_z * log_z
@@ -68,13 +63,12 @@ def pull(g: Rows, x: Logits, beta: Rows, where: Mask, stats: Statistics, options
     beta_bar: Any = 0.0
     bars = Options(0.0, 0.0, 0.0)
     if options.smoothing is not None:
-        surprise, share = _surprise(x, beta, where, stats, options, axes)
+        w, share = _even(x, where, stats, options, axes)
         each = g * options.smoothing * share
-        w = _weights_of_classes(x, where, stats, options)
         t_bar -= each * pullback.through_log_weights(w, x, beta, where, stats, axes)  # (13)
         each_bar = jnp.where(live(x, where), -each * finite_log_weights(x, beta, where, stats, axes), 0)
-        bounded = jnp.where(surprise == jnp.inf, 0, surprise)
-        bars = bars._replace(smoothing=g * share * bounded, class_weights=each_bar)
+        log_p = expected_log_weight(w, x, beta, where, stats, axes)
+        bars = bars._replace(smoothing=-g * share * jnp.where(log_p == -jnp.inf, 0, log_p), class_weights=each_bar)
     if options.z_loss is not None:
         log_z = _log_z(x, beta, where, stats, axes)
         slope = 2 * g * options.z_loss * log_z
@@ -82,9 +76,3 @@ def pull(g: Rows, x: Logits, beta: Rows, where: Mask, stats: Statistics, options
         beta_bar += pullback.held(limits.saturate(slope * stats.peak), beta, stats)
         bars = bars._replace(z_loss=limits.saturate(g * log_z * log_z))
     return t_bar, beta_bar, bars
-
-
-def finite_log_weights(x: Logits, beta: Rows, where: Mask, stats: Statistics, axes: Axes) -> Logits:
-    """log p, and 0 where it is −∞: what a weight on it is moved by."""
-    log_p = log_weights(x, beta, where, stats, axes)
-    return jnp.where(log_p == -jnp.inf, 0, log_p)

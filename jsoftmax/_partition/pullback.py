@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
 from jsoftmax._core.types import Axes, Logits, Mask, Rows
+from jsoftmax._partition import classes
 from jsoftmax._partition.reference import Statistics, at_peak, finite_part, half_gap, live
 from jsoftmax._partition.statistics import complements, deviation, weights
 
@@ -26,8 +27,12 @@ def through_weights(g: Logits, x: Logits, beta: Rows, where: Mask, stats: Statis
 def through_log_weights(g: Logits, x: Logits, beta: Rows, where: Mask, stats: Statistics, axes: Axes):
     """t_bar of (11), for `g` on any class, absent ones included."""
     top = at_peak(x, where, stats.peak)
-    on_top = jnp.sum(jnp.where(top, g, 0), axes, keepdims=True)
-    below = jnp.sum(jnp.where(top, 0, g), axes, keepdims=True)
+
+    def on_top_or_below(x, where, g):
+        top = at_peak(x, where, stats.peak)
+        return jnp.where(top, g, 0), jnp.where(top, 0, g)
+
+    on_top, below = classes.total(on_top_or_below, axes, x, where, g)
     # summed apart: (Σ g − g) would round away what lies beside a single large g at the peak
     others = jnp.where(top, below + (on_top - g), (below - g) + on_top)
     p, rest = weights(x, beta, where, stats, axes), complements(x, beta, where, stats, axes)

@@ -15,8 +15,11 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
+from jsoftmax._core.axes import class_count
 from jsoftmax._core.dtypes import widen
-from jsoftmax._core.types import Axes, Logits, Mask, Rows
+from jsoftmax._core.labels import at_label
+from jsoftmax._core.types import Axes, Labels, Logits, Mask, Rows
+from jsoftmax._partition import classes
 
 
 class Statistics(NamedTuple):
@@ -66,13 +69,15 @@ def gap(x: Logits, beta: Rows, where: Mask, peak: Rows) -> Logits:
 
 
 def statistics(x: Logits, beta: Rows, where: Mask, axes: Axes) -> Statistics:
-    x_wide = widen(x)
-    highest = jnp.max(x_wide, axes, keepdims=True, initial=-jnp.inf, where=where)
-    lowest = jnp.min(x_wide, axes, keepdims=True, initial=jnp.inf, where=live(x, where))
+    highest = classes.largest(lambda x, w: widen(x) if w is None else jnp.where(w, widen(x), -jnp.inf), axes, x, where)
+    lowest = -classes.largest(lambda x, w: jnp.where(live(x, w), -widen(x), -jnp.inf), axes, x, where)
     peak = jnp.where(highest == -jnp.inf, 0, jnp.where(beta < 0, lowest, highest))
-    top = at_peak(x, where, peak)
-    below = jnp.sum(jnp.where(top, 0, jnp.exp(gap(x, beta, where, peak))), axes, keepdims=True)
-    ties = jnp.sum(top.astype(below.dtype), axes, keepdims=True)
+
+    def beside(x, where):
+        top = at_peak(x, where, peak)
+        return jnp.where(top, 0, jnp.exp(gap(x, beta, where, peak))), top.astype(peak.dtype)
+
+    below, ties = classes.total(beside, axes, x, where)
     excess = below + (ties - 1)
     poisoned = (highest == jnp.inf) | (jnp.isnan(beta) & (highest != -jnp.inf))
     return Statistics(peak, jnp.where(poisoned, jnp.nan, excess))
@@ -123,3 +128,30 @@ def mean_logit(x: Logits, beta: Rows, where: Mask, stats: Statistics, axes: Axes
     """m + Σ p (x − m), the sum of terms of one sign."""
     p = weights(x, beta, where, stats)
     return stats.peak + 2 * jnp.sum(p * half_gap(x, where, stats.peak), axes, keepdims=True)
+
+
+def label_log_weight(x: Logits, labels: Labels, beta: Rows, where: Mask, stats: Statistics, axes: Axes) -> Rows:
+    """log p at the label of each row; 0 if it is no class."""
+
+    def at(x, where, index):
+        here = at_label(index, labels, x)
+        shown = here if where is None else here & where
+        return jnp.where(here, widen(x), 0), shown.astype(stats.peak.dtype)
+
+    # the logit is picked, and not its log-weight: nothing of the logits' size is computed
+    at_label_x, shown = classes.total(at, axes, x, where, classes.INDEX)
+    is_class = (labels >= 0) & (labels < class_count(x.shape, axes))
+    return jnp.where(is_class, log_weights(at_label_x, beta, shown > 0, stats), 0)
+
+
+def expected_log_weight(q: Logits, x: Logits, beta: Rows, where: Mask, stats: Statistics, axes: Axes) -> Rows:
+    """Σ_j q_j log p_j with 0 · log 0 = 0."""
+
+    def term(x, where, q):
+        return times_log(q, log_weights(x, beta, where, stats))
+
+    return classes.total(term, axes, x, where, q)
+
+
+def times_log(y: Array, log_p: Array) -> Array:
+    return jnp.where((y == 0) & (log_p == -jnp.inf), 0, y * log_p)

@@ -24,9 +24,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from jsoftmax._core.axes import class_index
 from jsoftmax._core.dtypes import widen
-from jsoftmax._core.types import Axes, Logits, Mask, Rows
-from jsoftmax._partition import reference
+from jsoftmax._core.labels import at_label
+from jsoftmax._core.types import Axes, Labels, Logits, Mask, Rows
+from jsoftmax._partition import classes, reference
 from jsoftmax._partition.reference import Statistics, finite_part, half_gap, live, log_excess, times_twice
 
 __all__ = [
@@ -34,9 +36,12 @@ __all__ = [
     "complements",
     "deviation",
     "entropy",
+    "expected_log_weight",
+    "finite_log_weights",
     "finite_part",
     "gap",
     "half_gap",
+    "label_log_weight",
     "live",
     "log_excess",
     "log_partition",
@@ -51,7 +56,8 @@ __all__ = [
 
 def statistics(x: Logits, beta: Rows, where: Mask, axes: Axes) -> Statistics:
     """(peak, excess) of each row: constants of every derivative, see above."""
-    return reference.statistics(lax.stop_gradient(x), lax.stop_gradient(beta), where, axes)
+    x, beta = lax.stop_gradient((x, beta))
+    return classes.alone(functools.partial(reference.statistics, axes=axes), axes, x, beta, where)
 
 
 @jax.custom_jvp
@@ -192,10 +198,44 @@ def _(axes, primals, tangents):
     return mean_logit(*primals, axes), _mean_of_tangent(primals, tangents, axes) + turned
 
 
+@functools.partial(jax.custom_jvp, nondiff_argnums=(5,))
+def label_log_weight(x: Logits, labels: Labels, beta: Rows, where: Mask, stats: Statistics, axes: Axes) -> Rows:
+    """log p at the label of each row; 0 if it is no class."""
+    return reference.label_log_weight(x, labels, beta, where, stats, axes)
+
+
+@label_log_weight.defjvp
+def _(axes, primals, tangents):
+    x, labels, beta, where, stats = primals
+    moved = _log_weight_tangent((x, beta, where, stats), (tangents[0], tangents[2]), axes)
+    moved = jnp.where(at_label(class_index(x.shape, axes), labels, x), moved, 0)
+    return label_log_weight(*primals, axes), jnp.sum(moved, axes, keepdims=True)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(5,))
+def expected_log_weight(q: Logits, x: Logits, beta: Rows, where: Mask, stats: Statistics, axes: Axes) -> Rows:
+    """Σ_j q_j log p_j with 0 · log 0 = 0, in value and in every derivative."""
+    return reference.expected_log_weight(q, x, beta, where, stats, axes)
+
+
+@expected_log_weight.defjvp
+def _(axes, primals, tangents):
+    q, x, beta, where, stats = primals
+    moved = q * _log_weight_tangent((x, beta, where, stats), tangents[1:3], axes)
+    moved += finite_log_weights(x, beta, where, stats, axes) * tangents[0]
+    return expected_log_weight(*primals, axes), jnp.sum(moved, axes, keepdims=True)
+
+
+def finite_log_weights(x: Logits, beta: Rows, where: Mask, stats: Statistics, axes: Axes) -> Logits:
+    """log p, and 0 where it is −∞: what a weight on it is moved by."""
+    log_p = log_weights(x, beta, where, stats, axes)
+    return jnp.where(log_p == -jnp.inf, 0, log_p)
+
+
 @jax.custom_jvp
 def times_log(y: Array, log_p: Array) -> Array:
     """y log p with 0 · log 0 = 0, in value and in every derivative."""
-    return jnp.where((y == 0) & (log_p == -jnp.inf), 0, y * log_p)
+    return reference.times_log(y, log_p)
 
 
 @times_log.defjvp

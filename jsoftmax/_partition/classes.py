@@ -1,0 +1,90 @@
+"""Sums and extrema over the classes of a row, of what is computed elementwise from some operands.
+
+Either one reduction; or, where the classes are few and not next to each other in memory, class by class on slices. XLA
+makes one loop over the positions of these, with nothing of the logits' size in between. It is the same formula on
+smaller operands, on any platform.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.sharding import AxisType
+
+from jsoftmax._core.axes import class_index
+from jsoftmax._core.types import Axes, Logits
+
+FEW = 32  # more make long programs
+SPREAD = 256  # positions behind the class axis: what a vector register wants, and more
+LARGE = 2**15  # numbers; smaller maps stay in the cache whatever is done
+
+
+INDEX = object()  # as an operand: the index of the class
+
+
+def few(x: Logits, axes: Axes) -> bool:
+    """Whether to go class by class: from the shape alone, and from the sharding where it is part of the type."""
+    if len(axes) != 1 or not 2 <= x.shape[axes[0]] <= FEW or x.size < LARGE:
+        return False
+    return math.prod(x.shape[axes[0] + 1 :]) >= SPREAD and not _is_spread_over_devices(x, axes[0])
+
+
+def _is_spread_over_devices(x: Logits, axis: int) -> bool:
+    sharding = jax.typeof(x).sharding
+    explicit = any(kind == AxisType.Explicit for kind in sharding.mesh.axis_types)
+    return explicit and sharding.spec[axis] is not None
+
+
+def _parts(axes: Axes, x: Logits, operands: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+    """(x, *operands) whole, or of each class; an operand may be None, INDEX, or have size 1 along the class axis."""
+    if not few(x, axes):
+        return [(x, *(class_index(x.shape, axes) if a is INDEX else a for a in operands))]
+    (axis,) = axes
+
+    def of_class(c: int, a: Any) -> Any:
+        if a is INDEX:
+            return jnp.full((1,) * x.ndim, c, jnp.int32)
+        return a if a is None or a.shape[axis] == 1 else lax.slice_in_dim(a, c, c + 1, axis=axis)
+
+    return [tuple(of_class(c, a) for a in (x, *operands)) for c in range(x.shape[axis])]
+
+
+def total(f: Callable[..., Any], axes: Axes, x: Logits, *operands: Any) -> Any:
+    """Σ_j f(x_j, …) of each row, with size 1 along the class axes; of each part if f gives a tuple."""
+    first, *others = (f(*part) for part in _parts(axes, x, operands))
+    if others:
+        return jax.tree.map(lambda *terms: functools.reduce(jnp.add, terms), first, *others)
+    return jax.tree.map(lambda terms: jnp.sum(terms, axes, keepdims=True), first)
+
+
+def largest(f: Callable[..., Array], axes: Axes, x: Logits, *operands: Any) -> Array:
+    """max_j f(x_j, …) of each row, −∞ without a class."""
+    first, *others = (f(*part) for part in _parts(axes, x, operands))
+    return (
+        functools.reduce(jnp.maximum, others, first)
+        if others
+        else jnp.max(first, axes, keepdims=True, initial=-jnp.inf)
+    )
+
+
+def alone(f: Callable[..., Any], axes: Axes, x: Logits, *operands: Any) -> Any:
+    """f(x, …), numbers of each row, where classes are few: on CPU never fused into what reads it.
+
+    XLA:CPU would compute it again for each class that a reader writes. It fuses through every barrier but the edge of
+    a conditional; that the condition holds is hidden from it.
+    """
+
+    def branch(x, *operands):
+        return lax.cond(lax.optimization_barrier(True), f, lambda x, *_: jax.tree.map(rows_of(x), like), x, *operands)
+
+    def rows_of(x):
+        return lambda row: lax.slice_in_dim(x, 0, 1, axis=axes[0]).astype(row.dtype)
+
+    if not few(x, axes):
+        return f(x, *operands)
+    like = jax.eval_shape(f, x, *operands)
+    return lax.platform_dependent(x, *operands, cpu=branch, default=f)
