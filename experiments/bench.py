@@ -21,7 +21,7 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
-from experiments._bench_peers import OPERATORS, WITH_BETA, with_gradient
+from experiments._bench_peers import LOSSES, OPERATORS, WITH_BETA, with_gradient
 from experiments._bench_table import table
 from experiments._results import plain, provenance, write_json
 
@@ -41,38 +41,45 @@ class Config:
     """Rows and classes of the compiled programs."""
     small: tuple[int, int] = (8, 10)
     """Rows and classes of the eager calls."""
+    losses: tuple[int, int] = (1024, 1000)
+    """Rows and classes of the losses with options."""
+    map: tuple[int, int, int, int] = (8, 21, 256, 256)
+    """The same on a map: images, classes, height and width."""
     rounds: int = 20
     eager_calls: int = 20
     """Calls of each eager program a round, timed together."""
 
 
-SMOKE = {"large": (64, 64), "rounds": 3, "eager_calls": 2}
+SMOKE = {"large": (64, 64), "losses": (16, 12), "map": (2, 5, 8, 8), "rounds": 3, "eager_calls": 2}
 
 
 def arrays(shape):
-    """What the programs take; the cotangent of one result a row is that of the mean over the rows."""
+    """What the programs take, classes on axis 1; the cotangent of one result a row is that of the mean over rows."""
+    rows = shape[:1] + shape[2:]
     rng = np.random.default_rng(0)
     x, other, cotangent = rng.standard_normal((3, *shape), np.float32)
     made = {
         "x": x,
-        "index": rng.integers(0, shape[1], shape[0], np.int32),
-        "distribution": np.asarray(jax.nn.softmax(other)),
+        "index": rng.integers(0, shape[1], rows, np.int32),
+        "distribution": np.asarray(jax.nn.softmax(other, axis=1)),
         "cotangent": cotangent,
-        "row cotangent": np.full(shape[0], 1 / shape[0], np.float32),
+        "row cotangent": np.full(rows, 1 / np.prod(rows), np.float32),
         "beta": np.float32(0.7),
     }
     return {name: jnp.asarray(a) for name, a in made.items()}
 
 
-def programs(shape, compiled):
+CASES = OPERATORS | {f"{name}, β": operator for name, operator in WITH_BETA.items()}
+
+
+def programs(shape, compiled, cases=CASES):
     """(operator, mode, function) → (a call without arguments, temporary bytes or None)."""
     given, found = arrays(shape), {}
     for name, f in (("copy", lambda x: x + 1), ("read", jnp.sum)):
         found[name, MODES[0], name] = prepared(f, [given["x"]], compiled)
-    cases = OPERATORS | {f"{name}, β": operator for name, operator in WITH_BETA.items()}
     for name, operator in tqdm(cases.items(), desc=f"preparing {shape}", unit="operator"):
         labels = [given[operator.labels]] if operator.labels != "none" else []
-        arguments = [given["x"], *labels, *([given["beta"]] if name not in OPERATORS else [])]
+        arguments = [given["x"], *labels, *([given["beta"]] if name.endswith(", β") else [])]
         g = given["row cotangent" if operator.per_row else "cotangent"]
         for function, f in (("jsoftmax", operator.ours), (operator.peer_name, operator.peer)):
             found[name, MODES[0], function] = prepared(f, arguments, compiled)
@@ -111,9 +118,9 @@ def spread(values):
     return dict(zip(("median", "p20", "p80"), np.percentile(values, (50, 20, 80)), strict=True))
 
 
-def measure(shape, config, compiled):
+def measure(shape, config, compiled, cases=CASES):
     """Yields, after each round, the results of the rounds so far."""
-    found = programs(shape, compiled)
+    found = programs(shape, compiled, cases)
     for times in timed(found, config, 1 if compiled else config.eager_calls, f"timing {shape}"):
         copy = times["copy", MODES[0], "copy"]
         yield {
@@ -154,8 +161,14 @@ def main(config):
     used = dataclasses.replace(config, **SMOKE) if config.smoke else config
     run = provenance("experiments.bench", config, used) | {"machine": machine()}
     finished = []
-    for shape, compiled in ((used.large, True), (used.small, False)):
-        for part in measure(shape, used, compiled):
+    parts = (
+        (used.large, True, CASES),
+        (used.small, False, CASES),
+        (used.losses, True, LOSSES),
+        (used.map, True, LOSSES),
+    )
+    for shape, compiled, cases in parts:
+        for part in measure(shape, used, compiled, cases):
             results = plain({"run": run, "parts": [*finished, part]})
             write_json(config.out / "bench.json", results)  # a run that is interrupted keeps its rounds
         finished.append(part)
