@@ -207,8 +207,8 @@ MUTANTS = (
     Mutant(
         "smoothing-without-class-weights",
         PENALTIES,
-        "w = jnp.ones((), stats.peak.dtype) if options.class_weights is None else options.class_weights",
-        "w = jnp.ones((), stats.peak.dtype)",
+        "w = jnp.ones((1,) * x.ndim, stats.peak.dtype) if options.class_weights is None else options.class_weights",
+        "w = jnp.ones((1,) * x.ndim, stats.peak.dtype)",
         "test_loss_options.py -k torch",
     ),
     Mutant(

@@ -286,7 +286,7 @@ def _distribution_primal(x, labels, where, beta, options, axes):
 def _distribution_fwd(x, labels, where, beta, options, axes):
     stats = statistics(x, beta, where, axes)
     q = _times(labels.astype(stats.peak.dtype), _scaled(options.class_weights, options))
-    loss = -expected_log_weight(q, x, beta, where, stats, axes)  # (2)
+    loss = -expected_log_weight(q, x, beta, where, stats, axes, True)  # (2)
     loss += penalties.value(x, beta, where, stats, options, axes)
     return _poison(loss, jnp.isnan(stats.excess)), (x, labels, where, beta, options, stats)
 

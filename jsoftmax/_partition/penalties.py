@@ -16,6 +16,7 @@ from jsoftmax._core.types import Axes, Logits, Mask, Rows
 from jsoftmax._partition import classes, limits, pullback
 from jsoftmax._partition.statistics import (
     Statistics,
+    complements,
     expected_log_weight,
     finite_log_weights,
     live,
@@ -34,10 +35,10 @@ class Options(NamedTuple):
 
 
 def _even(x: Logits, where: Mask, stats: Statistics, options: Options, axes: Axes):
-    """w on the live classes, and 1/K, which is 0 for an empty row."""
-    w = jnp.ones((), stats.peak.dtype) if options.class_weights is None else options.class_weights
+    """w, and 1/K, which is 0 for an empty row."""
+    w = jnp.ones((1,) * x.ndim, stats.peak.dtype) if options.class_weights is None else options.class_weights
     count = classes.total(lambda x, where: live(x, where).astype(stats.peak.dtype), axes, x, where)
-    return jnp.where(live(x, where), w, 0), jnp.where(count == 0, 0, 1 / jnp.maximum(count, 1))
+    return w, jnp.where(count == 0, 0, 1 / jnp.maximum(count, 1))
 
 
 def _log_z(x: Logits, beta: Rows, where: Mask, stats: Statistics, axes: Axes) -> Rows:
@@ -50,7 +51,7 @@ def value(x: Logits, beta: Rows, where: Mask, stats: Statistics, options: Option
     y: Any = 0.0
     if options.smoothing is not None:
         w, share = _even(x, where, stats, options, axes)
-        y -= times_log(options.smoothing * share, expected_log_weight(w, x, beta, where, stats, axes))
+        y -= times_log(options.smoothing * share, expected_log_weight(w, x, beta, where, stats, axes, False))
     if options.z_loss is not None:
         log_z = _log_z(x, beta, where, stats, axes)
         y += options.z_loss * log_z * log_z
@@ -65,9 +66,12 @@ def pull(g: Rows, x: Logits, beta: Rows, where: Mask, stats: Statistics, options
     if options.smoothing is not None:
         w, share = _even(x, where, stats, options, axes)
         each = g * options.smoothing * share
-        t_bar -= each * pullback.through_log_weights(w, x, beta, where, stats, axes)  # (13)
+        p, rest = weights(x, beta, where, stats, axes), complements(x, beta, where, stats, axes)
+        all_weights = classes.total(lambda x, where, w: jnp.where(live(x, where), w, 0), axes, x, where, w)
+        # (13), as (11) without its care for a single large weight
+        t_bar += each * jnp.where(live(x, where), p * (all_weights - w) - w * rest, 0)
         each_bar = jnp.where(live(x, where), -each * finite_log_weights(x, beta, where, stats, axes), 0)
-        log_p = expected_log_weight(w, x, beta, where, stats, axes)
+        log_p = expected_log_weight(w, x, beta, where, stats, axes, False)
         bars = bars._replace(smoothing=-g * share * jnp.where(log_p == -jnp.inf, 0, log_p), class_weights=each_bar)
     if options.z_loss is not None:
         log_z = _log_z(x, beta, where, stats, axes)

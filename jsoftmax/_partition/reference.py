@@ -144,11 +144,14 @@ def label_log_weight(x: Logits, labels: Labels, beta: Rows, where: Mask, stats: 
     return jnp.where(is_class, log_weights(at_label_x, beta, shown > 0, stats), 0)
 
 
-def expected_log_weight(q: Logits, x: Logits, beta: Rows, where: Mask, stats: Statistics, axes: Axes) -> Rows:
-    """Σ_j q_j log p_j with 0 · log 0 = 0."""
+def expected_log_weight(
+    q: Logits, x: Logits, beta: Rows, where: Mask, stats: Statistics, axes: Axes, absent: bool
+) -> Rows:
+    """Σ_j q_j log p_j with 0 · log 0 = 0, over all classes or without those that are absent."""
 
     def term(x, where, q):
-        return times_log(q, log_weights(x, beta, where, stats))
+        y = times_log(q, log_weights(x, beta, where, stats))
+        return y if absent else jnp.where(live(x, where), y, 0)
 
     return classes.total(term, axes, x, where, q)
 

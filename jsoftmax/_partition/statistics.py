@@ -212,18 +212,21 @@ def _(axes, primals, tangents):
     return label_log_weight(*primals, axes), jnp.sum(moved, axes, keepdims=True)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(5,))
-def expected_log_weight(q: Logits, x: Logits, beta: Rows, where: Mask, stats: Statistics, axes: Axes) -> Rows:
-    """Σ_j q_j log p_j with 0 · log 0 = 0, in value and in every derivative."""
-    return reference.expected_log_weight(q, x, beta, where, stats, axes)
+@functools.partial(jax.custom_jvp, nondiff_argnums=(5, 6))
+def expected_log_weight(
+    q: Logits, x: Logits, beta: Rows, where: Mask, stats: Statistics, axes: Axes, absent: bool
+) -> Rows:
+    """Σ_j q_j log p_j with 0 · log 0 = 0, in value and in every derivative; over all classes, or without the absent."""
+    return reference.expected_log_weight(q, x, beta, where, stats, axes, absent)
 
 
 @expected_log_weight.defjvp
-def _(axes, primals, tangents):
+def _(axes, absent, primals, tangents):
     q, x, beta, where, stats = primals
     moved = q * _log_weight_tangent((x, beta, where, stats), tangents[1:3], axes)
     moved += finite_log_weights(x, beta, where, stats, axes) * tangents[0]
-    return expected_log_weight(*primals, axes), jnp.sum(moved, axes, keepdims=True)
+    moved = moved if absent else jnp.where(live(x, where), moved, 0)
+    return expected_log_weight(*primals, axes, absent), jnp.sum(moved, axes, keepdims=True)
 
 
 def finite_log_weights(x: Logits, beta: Rows, where: Mask, stats: Statistics, axes: Axes) -> Logits:
