@@ -16,7 +16,7 @@ NEGATIVE, THIRD = inputs.BETAS["negative"], inputs.BETAS["third"]
 ALL_BETAS = tuple(inputs.BETAS.values())  # where β has most to break
 HARD = ("normal", "loud", "ties", "confident", "holes", "mask on holes", "huge", "huge half", "one live", "axes (2, 0)")
 PLAIN = (
-    "past a lane",
+    "faint",
     "no classes",
     "axis 0",
     "axis 1 of 3",

@@ -413,6 +413,16 @@ LABELS = [
         for y in (-100, 1)
         for x in (X4, [1, NAN, 3, 4], [1, INF, 3, 4], [-INF] * 4)
     ),
+    Entry(
+        "L02",
+        CE,
+        (X4, 1),
+        0,
+        [0] * 4,
+        {"ignore_label": 1, "where": [True, False, True, True]},
+        beta_gradient=0.0,
+        note="ignored, though the label is masked",
+    ),
     Entry("L03", CE, ([0] * V, 1), 5.703782474656201, _one_hot_minus([1 / V] * V, 1), label_dtype="int8", note="log V"),
     Entry(
         "L03",
