@@ -8,9 +8,10 @@ import optax
 import pytest
 
 import jsoftmax
-from tests import bounds, inputs, registry, tolerance
+from tests import bounds, inputs, oracle, registry, tolerance
 from tests.verify import DEFAULT, check_moved, directions, finite_labels, moved, verify
 
+P = jax.sharding.PartitionSpec
 ALL = registry.LOSSES_WITH_OPTIONS[-3:]
 WHOLE = pytest.mark.parametrize("case", ALL, ids=registry.label)
 ROWS = (
@@ -200,3 +201,44 @@ def test_transformations(case):
     value, pull = jax.vjp(mapped, d, x)
     bars, x_bar = pull(g)
     check(value, bars | {case.logits: x_bar})
+
+
+def test_one_weight_beyond_all_others():
+    """The smoothed gradient of the class that has nearly all the weight and nearly all the probability."""
+    x, w = np.array([[30.0, 0.0, 0.0]], np.float32), np.array([1e8, 1.0, 1.0], np.float32)
+    y, eps = np.array([1]), np.float32(1)
+    gradient = jax.grad(
+        lambda x: jsoftmax.softmax_cross_entropy_with_integer_labels(x, y, label_smoothing=eps, class_weights=w).sum()
+    )(x)
+    exact = oracle.softmax_cross_entropy_with_integer_labels_vjp(
+        np.ones(1), x, y, label_smoothing=eps, class_weights=w
+    )["logits"]
+    tolerance.check(gradient, exact, np.float32, tolerance.Bound(16, 2), "gradient", gap=30.0)
+
+
+@pytest.mark.parametrize("spec", [P(None, "model"), P("data", None), P("data", "model")], ids=str)
+def test_options_on_an_explicit_mesh(spec):
+    """Sharded logits with options that every device has whole: each cotangent in the sharding of what it belongs to."""
+    mesh = jax.make_mesh((2, 4), ("data", "model"), axis_types=(jax.sharding.AxisType.Explicit,) * 2)
+    x, y = inputs.cotangent((8, 8), 34).astype(np.float32), np.arange(8, dtype=np.int32)
+    w, eps = np.arange(1, 9, dtype=np.float32), np.full(8, 0.1, np.float32)
+    loss = lambda x, y, w, eps: jsoftmax.softmax_cross_entropy_with_integer_labels(  # noqa: E731
+        x, y, class_weights=w, label_smoothing=eps, z_loss=0.1
+    ).sum()
+    gradient = jax.grad(loss, (0, 2, 3))
+    wanted = gradient(x, y, w, eps)
+    with jax.set_mesh(mesh):
+        placed = jax.device_put(x, jax.NamedSharding(mesh, spec))
+        found = gradient(placed, jax.device_put(y, jax.NamedSharding(mesh, P(spec[0]))), w, eps)
+        assert jax.typeof(found[0]).sharding == jax.typeof(placed).sharding
+        for a, b, what in zip(found, wanted, ("logits", "class weights", "smoothing"), strict=True):
+            b = np.asarray(b, np.float64)
+            tolerance.check(a, b, np.float32, tolerance.Bound(64), what, scale=np.abs(b).max())
+
+
+def test_a_weight_of_zero_gives_plus_zero():
+    x = np.array([[1.0, -np.inf, 2.0]], np.float32)
+    loss = jsoftmax.softmax_cross_entropy_with_integer_labels(
+        x, np.array([1]), class_weights=np.array([1.0, 0.0, 1.0], np.float32)
+    )
+    assert loss == 0 and not np.signbit(loss)

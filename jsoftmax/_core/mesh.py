@@ -1,7 +1,8 @@
-"""Mesh-axis variance inside `shard_map`."""
+"""Mesh-axis variance inside `shard_map`, and sharding where it is part of the type."""
 
 import jax
 from jax import lax
+from jax.sharding import AxisType, reshard
 
 
 def align(*operands):
@@ -20,3 +21,10 @@ def _varying(x) -> frozenset[str]:
 
 def _cast(x, missing: frozenset[str]):
     return lax.pcast(x, tuple(sorted(missing)), to="varying") if missing else x
+
+
+def like(cotangent, operand):
+    """`cotangent` in the sharding of `operand`, where an Explicit mesh makes it part of the type."""
+    wanted = jax.typeof(operand).sharding
+    explicit = any(kind == AxisType.Explicit for kind in wanted.mesh.axis_types)
+    return reshard(cotangent, wanted) if explicit and jax.typeof(cotangent).sharding != wanted else cotangent

@@ -20,7 +20,7 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from jsoftmax._core import axes as ax
-from jsoftmax._core import check
+from jsoftmax._core import check, mesh
 from jsoftmax._core.labels import UNREPRESENTABLE, as_int32, at_label
 from jsoftmax._core.operands import prepare
 from jsoftmax._core.rule import with_vjp
@@ -72,8 +72,8 @@ def softmax_cross_entropy(
         every term −log p_j of the class, smoothed ones too, as in torch; the z-loss not.
 
     Returns:
-      one loss a row: shape of `logits` without the class axes, float32 or wider. 0 · log 0 = 0; mass on an absent class
-      gives +inf. A live +inf or NaN makes its row NaN.
+      one loss a row: shape of `logits` without the class axes, float32 or wider. 0 · log 0 = 0; a mass (1 − ε) w_j y_j
+      that is not 0 on an absent class gives +inf. A live +inf or NaN makes its row NaN.
 
     Raises:
       TypeError: `logits` is boolean, complex or a list; `labels` is not floating; `where` is not boolean.
@@ -82,9 +82,10 @@ def softmax_cross_entropy(
         [0, 1]; `class_weights` of another length.
 
     Derivatives: reverse mode in `logits`, `labels`, `beta`, `temperature` or `base` and the options, to any order;
-    forward mode inside `forward_mode()`. In a label it is −log p_j, and 0 where p_j = 0. A −inf logit with mass y_j has
-    gradient −β y_j; where masked, 0. At β = ±inf those in `logits` and β are 0. A row whose cotangent is 0 has
-    gradient 0, also when it is NaN. Saves `logits`, `labels`, β, `where`, the options and two numbers a row.
+    forward mode inside `forward_mode()`. In a label it is −(1 − ε) w_j log p_j, and 0 where p_j = 0. A −inf logit
+    with mass y_j has gradient −β (1 − ε) w_j y_j; where masked, 0. At β = ±inf those in `logits` and β are 0. A row
+    whose cotangent is 0 has gradient 0, also when it is NaN. Saves `logits`, `labels`, β, `where`, the options and
+    two numbers a row.
 
     References: Bridle (1990); Szegedy et al. (2016), arXiv:1512.00567 (label smoothing); de Brébisson & Vincent (2016),
     arXiv:1604.08859 (z-loss); Blanchard, Higham & Higham (2021), doi:10.1093/imanum/draa038.
@@ -142,7 +143,7 @@ def softmax_cross_entropy_with_integer_labels(
 
     Returns:
       one loss a row: shape of `labels`, float32 or wider. A label outside [0, V) that is not `ignore_label` gives NaN,
-      a label on an absent class +inf. A live +inf or NaN makes its row NaN.
+      a label on an absent class +inf, but 0 · ∞ = 0 where ε = 1 or w_y = 0. A live +inf or NaN makes its row NaN.
 
     Raises:
       TypeError: `logits` is boolean, complex or a list; `labels` or `ignore_label` is not integer; `where` not boolean.
@@ -151,9 +152,10 @@ def softmax_cross_entropy_with_integer_labels(
         of another length.
 
     Derivatives: reverse mode in `logits`, `beta`, `temperature` or `base` and the options, to any order; forward mode
-    inside `forward_mode()`. A label outside [0, V) gives a gradient row of NaN. A label on a −inf logit has gradient −β
-    there; on a masked one 0. At β = ±inf the gradient in `logits` and β is 0. A row whose cotangent is 0 has gradient
-    0, also when it is NaN. Saves `logits`, `labels`, β, `where`, the options and two numbers a row.
+    inside `forward_mode()`. A label outside [0, V) gives a gradient row of NaN. A label on a −inf logit has
+    gradient −β (1 − ε) w_y there; on a masked one 0. At β = ±inf the gradient in `logits` and β is 0. A row whose
+    cotangent is 0 has gradient 0, also when it is NaN. Saves `logits`, `labels`, β, `where`, the options and two
+    numbers a row.
 
     References: Bridle (1990); Szegedy et al. (2016), arXiv:1512.00567 (label smoothing); de Brébisson & Vincent (2016),
     arXiv:1604.08859 (z-loss); Blanchard, Higham & Higham (2021), doi:10.1093/imanum/draa038.
@@ -268,7 +270,8 @@ def _times(y, factor):
 
 
 def _option_bars(options, bars):
-    return Options(*(o if o is None else ax.sum_to(bar, o.shape) for o, bar in zip(options, bars, strict=True)))
+    summed = (o if o is None else mesh.like(ax.sum_to(b, o.shape), o) for o, b in zip(options, bars, strict=True))
+    return Options(*summed)
 
 
 def _kept(options):
@@ -286,7 +289,7 @@ def _distribution_primal(x, labels, where, beta, options, axes):
 def _distribution_fwd(x, labels, where, beta, options, axes):
     stats = statistics(x, beta, where, axes)
     q = _times(labels.astype(stats.peak.dtype), _scaled(options.class_weights, options))
-    loss = -expected_log_weight(q, x, beta, where, stats, axes, True)  # (2)
+    loss = 0 - expected_log_weight(q, x, beta, where, stats, axes, True)  # (2)
     loss += penalties.value(x, beta, where, stats, options, axes)
     return _poison(loss, jnp.isnan(stats.excess)), (x, labels, where, beta, options, stats)
 
@@ -341,9 +344,9 @@ def _index_fwd(x, labels, ignored, where, beta, options, axes):
     # without a class to point at a row is NaN, and so are the weights that its derivatives are made of
     no_class = ~ignored & ~_is_class(x, labels, axes)
     stats = Statistics(stats.peak, jnp.where(no_class, jnp.nan, stats.excess))
-    loss = -label_log_weight(kept, labels, beta, where, stats, axes)  # (1)
+    loss = 0 - label_log_weight(kept, labels, beta, where, stats, axes)  # (1)
     scale = _scaled(_of_label(options.class_weights, x, labels, axes), options)
-    loss = loss if scale is None else -times_log(scale, -loss)
+    loss = loss if scale is None else 0 - times_log(scale, -loss)
     loss += penalties.value(kept, beta, where, stats, options, axes)
     loss = _poison(loss, jnp.isnan(stats.excess))
     return jnp.where(ignored, 0, loss), (x, labels, ignored, where, beta, options, stats)

@@ -30,18 +30,20 @@ def few(x: Logits, axes: Axes) -> bool:
     """Whether to go class by class: from the shape alone, and from the sharding where it is part of the type."""
     if len(axes) != 1 or not 2 <= x.shape[axes[0]] <= FEW or x.size < LARGE:
         return False
-    return math.prod(x.shape[axes[0] + 1 :]) >= SPREAD and not _is_spread_over_devices(x, axes[0])
+    return math.prod(x.shape[axes[0] + 1 :]) >= SPREAD and not _is_split(x, axes[0])
 
 
-def _is_spread_over_devices(x: Logits, axis: int) -> bool:
-    sharding = jax.typeof(x).sharding
-    explicit = any(kind == AxisType.Explicit for kind in sharding.mesh.axis_types)
-    return explicit and sharding.spec[axis] is not None
+def _is_split(a: Any, axis: int) -> bool:
+    """Whether an Explicit mesh has `axis` of the array spread over devices."""
+    if a is None or a is INDEX:
+        return False
+    sharding = jax.typeof(a).sharding
+    return any(kind == AxisType.Explicit for kind in sharding.mesh.axis_types) and sharding.spec[axis] is not None
 
 
 def _parts(axes: Axes, x: Logits, operands: tuple[Any, ...]) -> list[tuple[Any, ...]]:
     """(x, *operands) whole, or of each class; an operand may be None, INDEX, or have size 1 along the class axis."""
-    if not few(x, axes):
+    if not few(x, axes) or any(_is_split(a, axes[0]) for a in operands):
         return [(x, *(class_index(x.shape, axes) if a is INDEX else a for a in operands))]
     (axis,) = axes
 
