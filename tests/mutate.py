@@ -179,7 +179,7 @@ MUTANTS = (
     Mutant(
         "label-keeps-its-mass",  # 1 + ε in all
         CROSS_ENTROPY,
-        "    return 1 - options.smoothing if w is None else (1 - options.smoothing) * w\n",
+        "    return w if kept is None else _times(kept, w)\n",
         "    return w\n",
         "test_torture.py -k 'eager and W01'",
     ),
@@ -214,7 +214,7 @@ MUTANTS = (
     Mutant(
         "raw-derivative-of-log-partition",
         STATISTICS,
-        "    frozen = jnp.isinf(beta) & ~jnp.isnan(stats.excess)\n",
+        "    along_beta = limits.held(mean_logit(*primals, axes), beta, stats.excess) * tangents[1]\n",
         "    return jax.jvp(lambda b: reference.log_partition(b, stats), (beta,), tangents[1:2])\n",
         "test_loss_options.py -k 'second_order and ties'",
     ),
@@ -394,8 +394,8 @@ MUTANTS = (
     Mutant(
         "β-slope-sign",
         PULLBACK,
-        "return held(2 * jnp.sum(",
-        "return held(-2 * jnp.sum(",
+        "return limits.held(2 * jnp.sum(",
+        "return limits.held(-2 * jnp.sum(",
         "test_torture.py -k 'eager and B08 and cross_entropy'",
     ),
     Mutant(
@@ -545,9 +545,16 @@ MUTANTS = (
     Mutant(
         "mesh-not-aligned",
         "_core/mesh.py",
-        "return tuple(x if x is None else _cast(x, axes - _varying(x)) for x in operands)",
-        "return operands",
+        "_cast(_shard_as(a, x), axes - _varying(a))",
+        "_shard_as(a, x)",
         "test_sharding.py -k 'shard_map_of_reverse and [softmax-checked-shared]'",
+    ),
+    Mutant(
+        "operands-in-their-own-sharding",
+        "_core/mesh.py",
+        "_cast(_shard_as(a, x), axes - _varying(a))",
+        "_cast(a, axes - _varying(a))",
+        "test_sharding.py -k 'replicated and logsumexp'",
     ),
 )
 

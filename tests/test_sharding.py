@@ -8,13 +8,14 @@ import functools
 import re
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import jsoftmax
-from tests import inputs, oracle, registry
+from tests import bounds, inputs, oracle, registry
 from tests.test_transforms import OPERATORS, check, operator, pull
 
 P = PartitionSpec
@@ -45,6 +46,27 @@ def spec_of(array, spec):
 
 def put(mesh, array, spec):
     return jax.device_put(array, NamedSharding(mesh, spec_of(array, spec)))
+
+
+@pytest.mark.parametrize("case", registry.CASES, ids=registry.label)
+@pytest.mark.parametrize("name", SPECS)
+def test_replicated_operands_beside_sharded_logits(case, name):
+    """On an Explicit mesh: β for each row, labels, `b` and the mask as every device has them whole."""
+    if case.name == "softmax_jacobian" and name != "batch":
+        pytest.skip("both class axes of the result on one mesh axis: refused by JAX")
+    s = sample(case)
+    g = registry.cotangent(case, s)
+    mesh = mesh_of("explicit")
+    with jax.set_mesh(mesh):
+        d = {k: jnp.asarray(s.arrays[k]) for k in case.differentiable}
+        d[case.logits] = put(mesh, s.arrays[case.logits], SPECS[name])
+        rest = {k: jnp.asarray(v) for k, v in s.arrays.items() if k not in d}
+        f = lambda d: registry.call(case.name, tuple(s.static.items()), d | rest)  # noqa: E731
+        value, pull = jax.vjp(f, d)
+        bars = pull(jax.device_put(g, NamedSharding(mesh, jax.typeof(value).sharding.spec)))[0]
+        assert all(jax.typeof(bars[k]).sharding == jax.typeof(d[k]).sharding for k in d)
+    bounds.check_value(case, s, value, registry.exact(case, s))
+    bounds.check_cotangents(case, s, g, bars, registry.exact(case, s, g))
 
 
 def collectives(compiled):

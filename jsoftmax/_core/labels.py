@@ -19,6 +19,10 @@ def as_int32(labels: Array) -> Array:
     return jnp.where(fits, narrow, UNREPRESENTABLE)
 
 
+def is_class(labels: Array, classes: int) -> Array:
+    return (labels >= 0) & (labels < classes)
+
+
 def at_label(index: Array, labels: Array, x: Array) -> Array:
     """Where the class with this `index` is the row's label."""
     # the second factor only carries the sharding of x, which an Explicit mesh wants of a condition too

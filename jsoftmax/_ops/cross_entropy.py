@@ -20,8 +20,8 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from jsoftmax._core import axes as ax
-from jsoftmax._core import check, mesh
-from jsoftmax._core.labels import UNREPRESENTABLE, as_int32, at_label
+from jsoftmax._core import check
+from jsoftmax._core.labels import UNREPRESENTABLE, as_int32, at_label, is_class
 from jsoftmax._core.operands import prepare
 from jsoftmax._core.rule import with_vjp
 from jsoftmax._partition import classes, penalties, pullback
@@ -258,11 +258,15 @@ def _reach(labelled, x, where, stats):
     return live(x, where) | (pulled if where is None else pulled & where)
 
 
+def _kept(options):
+    """1 − ε; None stands for 1."""
+    return None if options.smoothing is None else 1 - options.smoothing
+
+
 def _scaled(w, options):
     """(1 − ε) w; None stands for 1."""
-    if options.smoothing is None:
-        return w
-    return 1 - options.smoothing if w is None else (1 - options.smoothing) * w
+    kept = _kept(options)
+    return w if kept is None else _times(kept, w)
 
 
 def _times(y, factor):
@@ -270,13 +274,7 @@ def _times(y, factor):
 
 
 def _option_bars(options, bars):
-    summed = (o if o is None else mesh.like(ax.sum_to(b, o.shape), o) for o, b in zip(options, bars, strict=True))
-    return Options(*summed)
-
-
-def _kept(options):
-    """1 − ε; None stands for 1."""
-    return None if options.smoothing is None else 1 - options.smoothing
+    return Options(*(o if o is None else ax.sum_to(bar, o.shape) for o, bar in zip(options, bars, strict=True)))
 
 
 # distribution ------------------------------------------------------------------------------------------------------
@@ -323,10 +321,6 @@ _ruled_distribution_loss = with_vjp(_distribution_primal, _distribution_fwd, _di
 # integer labels ----------------------------------------------------------------------------------------------------
 
 
-def _is_class(x, labels, axes):
-    return (labels >= 0) & (labels < ax.class_count(x.shape, axes))
-
-
 def _of_label(w, x, labels, axes):
     """w_y of each row."""
     if w is None:
@@ -342,7 +336,7 @@ def _index_fwd(x, labels, ignored, where, beta, options, axes):
     # an ignored row may hold anything, NaN included: nothing of it goes on
     kept, stats = _without(ignored, x, statistics(x, beta, where, axes))
     # without a class to point at a row is NaN, and so are the weights that its derivatives are made of
-    no_class = ~ignored & ~_is_class(x, labels, axes)
+    no_class = ~ignored & ~is_class(labels, ax.class_count(x.shape, axes))
     stats = Statistics(stats.peak, jnp.where(no_class, jnp.nan, stats.excess))
     loss = 0 - label_log_weight(kept, labels, beta, where, stats, axes)  # (1)
     scale = _scaled(_of_label(options.class_weights, x, labels, axes), options)

@@ -140,7 +140,7 @@ def _mean_slope(x, beta, where, stats, axes):
     inverse = limits.inverse(jnp.where(small, 1, slope))
     terms = jnp.where(small, series * u * u, (far * jnp.exp(far) - jnp.expm1(far)) * inverse * inverse)
     y = jnp.sum(jnp.where(present, terms, 0), axes, keepdims=True) / count
-    return jnp.where(jnp.isinf(beta) & ~jnp.isnan(stats.excess), 0, limits.saturate(y))
+    return limits.held(limits.saturate(y), beta, stats.excess)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(4,))

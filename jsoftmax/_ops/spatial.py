@@ -94,8 +94,8 @@ def spatial_softmax_cross_entropy(
     else:
         if labels.shape == ax.row_shape(logits.shape, axes, keepdims=True):
             labels = labels.reshape(positions)
-        losses = index_losses(name, logits, labels, axes, where, slope, options, ignore_label)
         labels, ignore = check.integer_labels(name, labels, positions), check.ignore_label(name, ignore_label)
+        losses = index_losses(name, logits, labels, axes, where, slope, options, ignore)
     weights = check.loss_weights(name, weights, positions, "the positions")
     return _normalized(losses, labels, ignore, weights, axes[0], normalization)
 

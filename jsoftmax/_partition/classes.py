@@ -13,9 +13,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jax.sharding import AxisType
 
 from jsoftmax._core.axes import class_index
+from jsoftmax._core.mesh import is_explicit
 from jsoftmax._core.types import Axes, Logits
 
 FEW = 32  # more make long programs
@@ -33,17 +33,14 @@ def few(x: Logits, axes: Axes) -> bool:
     return math.prod(x.shape[axes[0] + 1 :]) >= SPREAD and not _is_split(x, axes[0])
 
 
-def _is_split(a: Any, axis: int) -> bool:
-    """Whether an Explicit mesh has `axis` of the array spread over devices."""
-    if a is None or a is INDEX:
-        return False
-    sharding = jax.typeof(a).sharding
-    return any(kind == AxisType.Explicit for kind in sharding.mesh.axis_types) and sharding.spec[axis] is not None
+def _is_split(x: Logits, axis: int) -> bool:
+    """Whether an Explicit mesh has `axis` spread over devices."""
+    return is_explicit(x) and jax.typeof(x).sharding.spec[axis] is not None
 
 
 def _parts(axes: Axes, x: Logits, operands: tuple[Any, ...]) -> list[tuple[Any, ...]]:
     """(x, *operands) whole, or of each class; an operand may be None, INDEX, or have size 1 along the class axis."""
-    if not few(x, axes) or any(_is_split(a, axes[0]) for a in operands):
+    if not few(x, axes):
         return [(x, *(class_index(x.shape, axes) if a is INDEX else a for a in operands))]
     (axis,) = axes
 

@@ -20,6 +20,11 @@ def saturate(y: Array) -> Array:
     return jnp.clip(y, -largest, largest)
 
 
+def held(slope: Rows, beta: Rows, excess: Rows) -> Rows:
+    """A slope in β, and 0 at ±∞, where no operator depends on β any more; NaN rows stay."""
+    return jnp.where(jnp.isinf(beta) & ~jnp.isnan(excess), 0, slope)
+
+
 def of_nothing(beta: Rows) -> Rows:
     """β⁻¹ log 0."""
     return jnp.where(jnp.isnan(beta), beta, jnp.where(beta < 0, jnp.inf, -jnp.inf))

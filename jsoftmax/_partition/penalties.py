@@ -14,10 +14,8 @@ import jax.numpy as jnp
 
 from jsoftmax._core.types import Axes, Logits, Mask, Rows
 from jsoftmax._partition import classes, limits, pullback
-from jsoftmax._partition.reference import at_peak
 from jsoftmax._partition.statistics import (
     Statistics,
-    complements,
     expected_log_weight,
     finite_log_weights,
     live,
@@ -40,18 +38,6 @@ def _even(x: Logits, where: Mask, stats: Statistics, options: Options, axes: Axe
     w = jnp.ones((1,) * x.ndim, stats.peak.dtype) if options.class_weights is None else options.class_weights
     count = classes.total(lambda x, where: live(x, where).astype(stats.peak.dtype), axes, x, where)
     return w, jnp.where(count == 0, 0, 1 / jnp.maximum(count, 1))
-
-
-def _sum_over_others(w: Logits, x: Logits, where: Mask, stats: Statistics, axes: Axes) -> Logits:
-    """Σ_{i≠j} w_i over live i, without cancellation where the weight at the peak exceeds all others by far."""
-
-    def on_top_or_below(x, where, w):
-        top = at_peak(x, where, stats.peak)
-        return jnp.where(top, w, 0), jnp.where(live(x, where) & ~top, w, 0)
-
-    on_top, below = classes.total(on_top_or_below, axes, x, where, w)
-    w = w * jnp.ones_like(x, w.dtype)  # in the sharding of x, which an Explicit mesh wants of a choice
-    return jnp.where(at_peak(x, where, stats.peak), below + (on_top - w), (below - w) + on_top)
 
 
 def _log_z(x: Logits, beta: Rows, where: Mask, stats: Statistics, axes: Axes) -> Rows:
@@ -79,9 +65,7 @@ def pull(g: Rows, x: Logits, beta: Rows, where: Mask, stats: Statistics, options
     if options.smoothing is not None:
         w, share = _even(x, where, stats, options, axes)
         each = g * options.smoothing * share
-        p, rest = weights(x, beta, where, stats, axes), complements(x, beta, where, stats, axes)
-        others = _sum_over_others(w, x, where, stats, axes)
-        t_bar += each * jnp.where(live(x, where), p * others - w * rest, 0)  # (13), in the form of (11)
+        t_bar -= each * pullback.through_log_weights(w, x, beta, where, stats, axes, absent=False)  # (13)
         each_bar = jnp.where(live(x, where), -each * finite_log_weights(x, beta, where, stats, axes), 0)
         log_p = expected_log_weight(w, x, beta, where, stats, axes, False)
         bars = bars._replace(smoothing=-g * share * jnp.where(log_p == -jnp.inf, 0, log_p), class_weights=each_bar)
@@ -89,6 +73,6 @@ def pull(g: Rows, x: Logits, beta: Rows, where: Mask, stats: Statistics, options
         log_z = _log_z(x, beta, where, stats, axes)
         slope = 2 * g * options.z_loss * log_z
         t_bar += slope * weights(x, beta, where, stats, axes)  # (14)
-        beta_bar += pullback.held(limits.saturate(slope * stats.peak), beta, stats)
+        beta_bar += limits.held(limits.saturate(slope * stats.peak), beta, stats.excess)
         bars = bars._replace(z_loss=limits.saturate(g * log_z * log_z))
     return t_bar, beta_bar, bars

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
 from jsoftmax._core.types import Axes, Logits, Mask, Rows
-from jsoftmax._partition import classes
+from jsoftmax._partition import classes, limits
 from jsoftmax._partition.reference import Statistics, at_peak, finite_part, half_gap, live
 from jsoftmax._partition.statistics import complements, deviation, weights
 
@@ -24,19 +24,22 @@ def through_weights(g: Logits, x: Logits, beta: Rows, where: Mask, stats: Statis
     return jnp.where(present, p * deviation(g, p, x, where, stats, axes), 0)
 
 
-def through_log_weights(g: Logits, x: Logits, beta: Rows, where: Mask, stats: Statistics, axes: Axes):
-    """t_bar of (11), for `g` on any class, absent ones included."""
+def through_log_weights(
+    g: Logits, x: Logits, beta: Rows, where: Mask, stats: Statistics, axes: Axes, absent: bool = True
+):
+    """t_bar of (11), for `g` on all classes, or without those that are absent."""
     top = at_peak(x, where, stats.peak)
 
     def on_top_or_below(x, where, g):
         top = at_peak(x, where, stats.peak)
-        return jnp.where(top, g, 0), jnp.where(top, 0, g)
+        return jnp.where(top, g, 0), jnp.where(top if absent else top | ~live(x, where), 0, g)
 
     on_top, below = classes.total(on_top_or_below, axes, x, where, g)
     # summed apart: (Σ g − g) would round away what lies beside a single large g at the peak
     others = jnp.where(top, below + (on_top - g), (below - g) + on_top)
     p, rest = weights(x, beta, where, stats, axes), complements(x, beta, where, stats, axes)
-    return g * rest - p * others
+    t_bar = g * rest - p * others
+    return t_bar if absent else jnp.where(live(x, where), t_bar, 0)
 
 
 def to_logits(t_bar: Logits, reach: Bool[Array, "..."], x: Logits, beta: Rows):
@@ -47,9 +50,4 @@ def to_logits(t_bar: Logits, reach: Bool[Array, "..."], x: Logits, beta: Rows):
 def to_beta(t_bar: Logits, x: Logits, beta: Rows, where: Mask, stats: Statistics, axes: Axes) -> Rows:
     """β_bar of (12), one a row."""
     pulled = jnp.where(live(x, where), half_gap(x, where, stats.peak) * t_bar, 0)
-    return held(2 * jnp.sum(pulled, axes, keepdims=True), beta, stats)
-
-
-def held(beta_bar: Rows, beta: Rows, stats: Statistics) -> Rows:
-    """`beta_bar`, and 0 at β = ±∞, where no operator depends on β any more; NaN rows stay."""
-    return jnp.where(jnp.isinf(beta) & ~jnp.isnan(stats.excess), 0, beta_bar)
+    return limits.held(2 * jnp.sum(pulled, axes, keepdims=True), beta, stats.excess)

@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool
 
 from jsoftmax._core.axes import class_count
 from jsoftmax._core.dtypes import widen
-from jsoftmax._core.labels import at_label
+from jsoftmax._core.labels import at_label, is_class
 from jsoftmax._core.types import Axes, Labels, Logits, Mask, Rows
 from jsoftmax._partition import classes
 
@@ -133,15 +133,17 @@ def mean_logit(x: Logits, beta: Rows, where: Mask, stats: Statistics, axes: Axes
 def label_log_weight(x: Logits, labels: Labels, beta: Rows, where: Mask, stats: Statistics, axes: Axes) -> Rows:
     """log p at the label of each row; 0 if it is no class."""
 
-    def at(x, where, index):
-        here = at_label(index, labels, x)
-        shown = here if where is None else here & where
-        return jnp.where(here, widen(x), 0), shown.astype(stats.peak.dtype)
+    def pick(a, index):
+        return jnp.where(at_label(index, labels, a), a, 0)
 
     # the logit is picked, and not its log-weight: nothing of the logits' size is computed
-    at_label_x, shown = classes.total(at, axes, x, where, classes.INDEX)
-    is_class = (labels >= 0) & (labels < class_count(x.shape, axes))
-    return jnp.where(is_class, log_weights(at_label_x, beta, shown > 0, stats), 0)
+    picked = classes.total(pick, axes, widen(x), classes.INDEX)
+    shown = where
+    if where is not None:
+        everywhere = jnp.where(where, jnp.ones_like(x, stats.peak.dtype), 0)
+        shown = classes.total(pick, axes, everywhere, classes.INDEX) > 0
+    a_class = is_class(labels, class_count(x.shape, axes))
+    return jnp.where(a_class, log_weights(picked, beta, shown, stats), 0)
 
 
 def expected_log_weight(

@@ -28,7 +28,7 @@ from jsoftmax._core.axes import class_index
 from jsoftmax._core.dtypes import widen
 from jsoftmax._core.labels import at_label
 from jsoftmax._core.types import Axes, Labels, Logits, Mask, Rows
-from jsoftmax._partition import classes, reference
+from jsoftmax._partition import classes, limits, reference
 from jsoftmax._partition.reference import Statistics, finite_part, half_gap, live, log_excess, times_twice
 
 __all__ = [
@@ -46,7 +46,6 @@ __all__ = [
     "log_excess",
     "log_partition",
     "log_weights",
-    "mean_logit",
     "statistics",
     "times_log",
     "times_twice",
@@ -178,8 +177,7 @@ def log_partition(x: Logits, beta: Rows, where: Mask, stats: Statistics, axes: A
 def _(axes, primals, tangents):
     """(8)."""
     _, beta, _, stats = primals
-    frozen = jnp.isinf(beta) & ~jnp.isnan(stats.excess)
-    along_beta = jnp.where(frozen, 0, mean_logit(*primals, axes)) * tangents[1]
+    along_beta = limits.held(mean_logit(*primals, axes), beta, stats.excess) * tangents[1]
     return log_partition(*primals, axes), finite_part(beta) * _mean_of_tangent(primals, tangents, axes) + along_beta
 
 
