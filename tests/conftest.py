@@ -1,5 +1,7 @@
 """Strict JAX for every test: no implicit promotion of dtypes or ranks, eight CPU devices."""
 
+import pathlib
+
 import jax
 import numpy as np
 import pytest
@@ -31,3 +33,20 @@ def compiled(request):
 def rng():
     """Random numbers that do not depend on which tests ran before."""
     return np.random.default_rng(8)
+
+
+@pytest.fixture(scope="module")
+def smoke(request, tmp_path_factory):
+    """Folder of a short run of the module's EXPERIMENT, as a user's JAX is set."""
+    directory, experiment = tmp_path_factory.mktemp("smoke"), request.module.EXPERIMENT
+    with jax.numpy_dtype_promotion("standard"):
+        experiment.main(experiment.Config(smoke=True, out=directory))
+    return directory
+
+
+@pytest.fixture(scope="module", params=["smoke", "committed"])
+def directory(request):
+    """Folder of an experiment's results: of a short run made now, and those that are committed."""
+    if request.param == "smoke":
+        return request.getfixturevalue("smoke")
+    return pathlib.Path(__file__).parents[1] / "experiments" / "results"

@@ -41,9 +41,9 @@ def smoke(tmp_path_factory):
     return directory
 
 
-@pytest.fixture(scope="module", params=["smoke", "committed"])
-def results(request):
-    return load(request.getfixturevalue("smoke") if request.param == "smoke" else COMMITTED)
+@pytest.fixture(scope="module")
+def results(directory):
+    return load(directory)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from experiments._bench_peers import LOSSES
 from experiments._bench_table import STEADY, table
 from experiments._results import plain
 
+EXPERIMENT = bench
 COMMITTED = Path(bench.__file__).parent / "results"
 CASES = {name: operator.peer_name for name, operator in bench.CASES.items()}
 OPTIONS = {name: operator.peer_name for name, operator in LOSSES.items()}
@@ -23,15 +24,7 @@ pytestmark = pytest.mark.xdist_group("bench")
 
 
 @pytest.fixture(scope="module")
-def smoke(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("smoke")
-    bench.main(bench.Config(smoke=True, out=directory))
-    return directory
-
-
-@pytest.fixture(scope="module", params=["smoke", "committed"])
-def results(request):
-    directory = request.getfixturevalue("smoke") if request.param == "smoke" else COMMITTED
+def results(directory):
     return json.loads((directory / "bench.json").read_text(encoding="utf-8"))
 
 

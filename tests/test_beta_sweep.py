@@ -42,11 +42,6 @@ def smoke(tmp_path_factory):
     return directory
 
 
-@pytest.fixture(scope="module", params=["smoke", "committed"])
-def directory(request):
-    return request.getfixturevalue("smoke") if request.param == "smoke" else COMMITTED
-
-
 @pytest.fixture(scope="module")
 def results(directory):
     return load(directory)

@@ -3,30 +3,17 @@
 import json
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
 from experiments import calibration
 from experiments._results import numbers
 
+EXPERIMENT = calibration
 COMMITTED = Path(calibration.__file__).parent / "results"
 
 # one worker makes the smoke run and judges it
 pytestmark = pytest.mark.xdist_group("calibration")
-
-
-@pytest.fixture(scope="module")
-def smoke(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("smoke")
-    with jax.numpy_dtype_promotion("standard"):  # optax.adam wants it
-        calibration.main(calibration.Config(smoke=True, out=directory))
-    return directory
-
-
-@pytest.fixture(scope="module", params=["smoke", "committed"])
-def directory(request):
-    return request.getfixturevalue("smoke") if request.param == "smoke" else COMMITTED
 
 
 @pytest.fixture(scope="module")

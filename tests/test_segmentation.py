@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
@@ -11,24 +10,12 @@ from experiments import segmentation
 from experiments._brain import IGNORED, load_slices
 from experiments._results import numbers
 
+EXPERIMENT = segmentation
 COMMITTED = Path(segmentation.__file__).parent / "results"
 RUNS = ["optax", "labels", "class weights", "soft labels"]
 
 # one worker makes the smoke run and judges it
 pytestmark = pytest.mark.xdist_group("segmentation")
-
-
-@pytest.fixture(scope="module")
-def smoke(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("smoke")
-    with jax.numpy_dtype_promotion("standard"):  # optax.adam wants it
-        segmentation.main(segmentation.Config(smoke=True, out=directory))
-    return directory
-
-
-@pytest.fixture(scope="module", params=["smoke", "committed"])
-def directory(request):
-    return request.getfixturevalue("smoke") if request.param == "smoke" else COMMITTED
 
 
 @pytest.fixture(scope="module")
