@@ -116,9 +116,9 @@ def _column(rows, i):
 
 
 class Law(NamedTuple):
-    live: list  # indices of the live classes
+    live: list  # indices of the live classes; of a poisoned row those of all that are not masked
     peak: int | None  # a likeliest class
-    poisoned: bool  # a live NaN or +inf, or β is NaN: NaN on every live class
+    poisoned: bool  # a NaN or +inf that is not masked, or β is NaN: NaN on every class that is not masked
     frozen: bool  # β = ±inf: every derivative is 0
     gain: mpf  # β, or 0 if frozen
     p: list
@@ -141,8 +141,9 @@ def _deviation(v, p, live, peak):
 
 
 def _law(x, where, beta):
-    n, live = len(x), [i for i in range(len(x)) if where[i] and x[i] != -INF]
-    poisoned = bool(live) and (mp.isnan(beta) or any(mp.isnan(x[i]) or x[i] == INF for i in live))
+    n, shown = len(x), [i for i in range(len(x)) if where[i]]
+    poisoned = bool(shown) and (mp.isnan(beta) or any(mp.isnan(x[i]) or x[i] == INF for i in shown))
+    live = shown if poisoned else [i for i in shown if x[i] != -INF]
     frozen = mp.isinf(beta)
     gain = ZERO if frozen else beta
     if poisoned or not live:
@@ -244,7 +245,7 @@ def _extreme(x, b, live, beta):
     return [], ZERO
 
 
-def _partition_row(x, where, beta, b, mean, largest):
+def _partition_row(x, where, beta, b, weighed, mean, largest):
     """β⁻¹ log Z, Z = Σ_j b_j exp(β x_j), and its derivatives in x, β and b. With `mean`, b = 1/number of live classes.
 
     ∂/∂x_i = w_i = b_i exp(β x_i) / Z,  ∂/∂β = β⁻² Σ_i w_i (β x_i − log Z),  ∂/∂b_i = exp(β x_i) / (β Z).
@@ -253,11 +254,12 @@ def _partition_row(x, where, beta, b, mean, largest):
     n = len(x)
     live = [i for i in range(n) if where[i] and x[i] != -INF and b[i] != 0]
     reach = [i for i in range(n) if where[i] and x[i] != -INF]  # an entry with b = 0 still has a slope in b
-    nan = NAN, _spread(n, live, lambda i: NAN), NAN, _spread(n, reach, lambda i: NAN)
+    whole = live if weighed else [i for i in range(n) if where[i]]  # what is NaN with the row
+    nan = NAN, _spread(n, whole, lambda i: NAN), NAN, _spread(n, reach, lambda i: NAN)
     none = INF if beta < 0 else NAN if mp.isnan(beta) else -INF, [ZERO] * n, ZERO, [ZERO] * n
     top = [i for i in live if x[i] == INF]
     if not live:
-        return none
+        return nan if whole and mp.isnan(beta) else none
     if mp.isnan(beta) or any(mp.isnan(x[i]) or not mp.isfinite(b[i]) for i in live):
         return nan
     if top:
@@ -308,7 +310,7 @@ def _partition(x, axis, beta, where, b, keepdims, g, mean):
     largest = mpf(float(np.finfo(np.float64 if wide else np.float32).max)) / 2**32
     rows = grid.rows(to_mpf(x)), grid.rows(True if where is None else where), _numbers(beta, shape)
     weights = grid.rows(to_mpf(1 if b is None else b))
-    rows = [_partition_row(*row, mean, largest) for row in zip(*rows, weights, strict=True)]
+    rows = [_partition_row(*row, b is not None, mean, largest) for row in zip(*rows, weights, strict=True)]
     if g is None:
         return _fill(_column(rows, 0), shape)
     scaled = zip(_numbers(g, shape), rows, strict=True)

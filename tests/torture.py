@@ -147,10 +147,10 @@ SUPPORT = [
     Entry("T06", CE, ([1, -INF, 2], 1), INF, [P1, 0, Q1], {"where": [True, False, True]}, note="masked outweighs −inf"),
     *itertools.chain.from_iterable(_masked(v) for v in (NAN, INF, -INF, 1e38, 3.4e38, 1e-40)),
     Entry("T22", "softmax", ([NAN, 5],), [NAN, 0], [NAN, 0], {"where": [True, False]}, note="NaN, not an empty row"),
-    Entry("T22", "softmax", ([NAN, -INF],), [NAN, 0], [NAN, 0], note="NaN, not an empty row"),
-    Entry("T22", "log_softmax", ([NAN, -INF],), [NAN, -INF], [NAN, 0], note="NaN, not an empty row"),
-    Entry("T22", "logsumexp", ([NAN, -INF],), NAN, [NAN, 0], note="NaN, not an empty row"),
-    Entry("T22", CE, ([NAN, -INF], 0), NAN, [NAN, 0], note="NaN, not an empty row"),
+    Entry("T22", "softmax", ([NAN, -INF],), [NAN, NAN], [NAN, NAN], note="NaN, not an empty row"),
+    Entry("T22", "log_softmax", ([NAN, -INF],), [NAN, NAN], [NAN, NAN], note="NaN, not an empty row"),
+    Entry("T22", "logsumexp", ([NAN, -INF],), NAN, [NAN, NAN], note="NaN, not an empty row"),
+    Entry("T22", CE, ([NAN, -INF], 0), NAN, [NAN, NAN], note="NaN, not an empty row"),
 ]
 
 # ------------------------------------------------------------------------------------------ C. infinities, NaN, range
@@ -321,10 +321,8 @@ BETA = [
     Entry(
         "B04", CE, ([0, 700], 0), E700, [E700, -E700], {"beta": -1.0}, "float64", note="the peak is the smallest logit"
     ),
-    Entry(
-        "B05", "softmax", ([1, -INF, 2],), [NAN, 0, NAN], [NAN, 0, NAN], {"beta": NAN}, beta_gradient=NAN, note="live"
-    ),
-    Entry("B05", "log_softmax", ([1, -INF],), [NAN, -INF], [NAN, 0], {"beta": NAN}, beta_gradient=NAN, note="live"),
+    Entry("B05", "softmax", ([1, -INF, 2],), NAN3, NAN3, {"beta": NAN}, beta_gradient=NAN, note="not masked"),
+    Entry("B05", "log_softmax", ([1, -INF],), [NAN, NAN], [NAN, NAN], {"beta": NAN}, beta_gradient=NAN, note="the row"),
     Entry("B05", "logsumexp", ([1, 2, 3],), NAN, NAN3, {"beta": NAN}, beta_gradient=NAN, note="NaN where live"),
     Entry("B05", CE, ([1, 2, 3], 0), NAN, NAN3, {"beta": NAN}, beta_gradient=NAN, note="NaN where live"),
     Entry(
@@ -607,9 +605,7 @@ EXTRA = [
     ),
     Entry("X06", "softmax_jacobian", ([1, 2, 3],), JACOBIAN, [0, 0, 0], note="diag S − SSᵀ; its rows sum to 0"),
     Entry("X06", "softmax_jacobian", ([1, -INF],), [[0, 0], [0, 0]], [0, 0], note="one live class"),
-    Entry(
-        "X06", "softmax_jacobian", ([NAN, 1, -INF],), [[NAN, NAN, 0]] * 2 + [[0] * 3], [NAN, NAN, 0], note="poisoned"
-    ),
+    Entry("X06", "softmax_jacobian", ([NAN, 1, -INF],), [NAN3] * 3, NAN3, note="poisoned"),
     *(
         Entry(
             "X06",

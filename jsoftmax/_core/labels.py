@@ -1,8 +1,10 @@
 """Integer labels: 32 bits, no wrapping, compared with an index and never used as one."""
 
+import math
+
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 
 UNREPRESENTABLE = int(np.iinfo(np.int32).min)  # no class has this index, and no label to be ignored
 
@@ -21,6 +23,52 @@ def as_int32(labels: Array) -> Array:
 
 def is_class(labels: Array, classes: int) -> Array:
     return (labels >= 0) & (labels < classes)
+
+
+def _indices(labels: Array, shape: tuple[int, ...], axes: tuple[int, ...], along: list[int]) -> Array:
+    """Index of each row's label on the axes `along`, of some class if it is none; last axis, behind those of rows."""
+    rest, found = jnp.clip(labels, 0, math.prod(shape[i] for i in axes) - 1), {}
+    for i in reversed(axes):
+        found[i], rest = rest % shape[i], rest // shape[i]
+    return jnp.stack([lax.squeeze(found[i], axes) for i in along], -1)
+
+
+def take(a: Array, labels: Array, shape: tuple[int, ...], axes: tuple[int, ...]) -> Array:
+    """What `a`, which broadcasts to `shape`, has at the label of each row; anything if that is no class.
+
+    `labels` has size 1 along `axes`, and a label is the flat index over them in their order. The rows are batching
+    dimensions, so that a device keeps to its own.
+    """
+    rows = [i for i in range(len(shape)) if i not in axes]
+    kept = [i for i in range(len(shape)) if a.shape[i] != 1 or (shape[i] == 1 and i in axes)]
+    along = [i for i in kept if i in axes]
+    numbers = lax.GatherDimensionNumbers(
+        offset_dims=(),
+        collapsed_slice_dims=tuple(kept.index(i) for i in along),
+        start_index_map=tuple(kept.index(i) for i in along),
+        operand_batching_dims=tuple(kept.index(i) for i in kept if i not in axes),
+        start_indices_batching_dims=tuple(rows.index(i) for i in kept if i not in axes),
+    )
+    indices = _indices(labels, shape, axes, along)
+    a = lax.squeeze(a, [i for i in range(len(shape)) if i not in kept])
+    mode = lax.GatherScatterMode.PROMISE_IN_BOUNDS
+    return lax.expand_dims(lax.gather(a, indices, numbers, (1,) * len(kept), mode=mode), axes)
+
+
+def put(a: Array, labels: Array, axes: tuple[int, ...], value: float) -> Array:
+    """`a` with `value` at the label of each row."""
+    rows, along = [i for i in range(a.ndim) if i not in axes], sorted(axes)
+    numbers = lax.ScatterDimensionNumbers(
+        update_window_dims=(),
+        inserted_window_dims=tuple(along),
+        scatter_dims_to_operand_dims=tuple(along),
+        operand_batching_dims=tuple(rows),
+        scatter_indices_batching_dims=tuple(range(len(rows))),
+    )
+    indices = _indices(labels, a.shape, axes, along)
+    values = jnp.full(indices.shape[:-1], value, a.dtype)
+    mode = lax.GatherScatterMode.PROMISE_IN_BOUNDS
+    return lax.scatter(a, indices, values, numbers, indices_are_sorted=True, unique_indices=True, mode=mode)
 
 
 def at_label(index: Array, labels: Array, x: Array) -> Array:

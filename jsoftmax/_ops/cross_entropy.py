@@ -24,18 +24,20 @@ from jsoftmax._core import check
 from jsoftmax._core.labels import UNREPRESENTABLE, as_int32, at_label, is_class
 from jsoftmax._core.operands import prepare
 from jsoftmax._core.rule import with_vjp
-from jsoftmax._partition import classes, penalties, pullback
+from jsoftmax._partition import classes, labelled, penalties, pullback
 from jsoftmax._partition.penalties import Options
 from jsoftmax._partition.statistics import (
-    Statistics,
-    complements,
     expected_log_weight,
     finite_log_weights,
     label_log_weight,
+    label_pull,
+    label_statistics,
     live,
+    masked,
     statistics,
     times_log,
     weights,
+    without,
 )
 
 Axis = int | tuple[int, ...] | None
@@ -122,8 +124,8 @@ def softmax_cross_entropy_with_integer_labels(
 ) -> Array:
     """Cross-entropy of `softmax(β logits)` at class indices: `−log p_y`, in nats.
 
-    Takes the place of `optax.losses.softmax_cross_entropy_with_integer_labels`. Labels are compared with class indices:
-    nothing is gathered or scattered by them, none wraps or is clamped.
+    Takes the place of `optax.losses.softmax_cross_entropy_with_integer_labels`. Labels are 32-bit indices; none
+    wraps or is clamped, and one that is no class makes its row NaN.
 
     Args:
       logits: floating or integer array. −inf marks an absent class.
@@ -220,7 +222,7 @@ def _distribution_loss(x, labels, where, beta, options, axes, kind):
 @functools.partial(jax.jit, static_argnums=(6, 7))
 def _index_loss(x, labels, where, beta, options, ignore_label, axes, kind):
     labels = as_int32(lax.expand_dims(labels, axes))
-    ignored = jnp.zeros(labels.shape, bool)
+    ignored = None
     if ignore_label is not None:
         ignored = (labels == as_int32(ignore_label)) & (labels != UNREPRESENTABLE)
     options = _lifted(options, x.shape, axes)
@@ -240,22 +242,12 @@ def _poison(y, bad):
     return y * jnp.where(bad, jnp.nan, 1)
 
 
-def _without(rows, x, stats):
-    """Zeros in these rows, so that no NaN of theirs meets a zero cotangent in a derivative of what follows."""
-    return jnp.where(rows, 0, x), Statistics(*(jnp.where(rows, 0, s) for s in stats))
-
-
-def _used(g, bad, ignored=False):
+def _used(g, bad, ignored=None):
     """(Rows that something depends on, their cotangent): a row that is not used has gradient 0 even if it is NaN, and
     of a bad row in use all is NaN."""
-    used = ~(((g == 0) & bad) | ignored)
+    used = ~((g == 0) & bad)
+    used = used if ignored is None else used & ~ignored
     return used, jnp.where(used, _poison(g, bad & used), 0)
-
-
-def _reach(labelled, x, where, stats):
-    """Where a gradient may arrive: at live classes, and at a −∞ logit that a label points to, which is not masked."""
-    pulled = labelled & ~jnp.isnan(stats.excess)
-    return live(x, where) | (pulled if where is None else pulled & where)
 
 
 def _kept(options):
@@ -295,23 +287,29 @@ def _distribution_fwd(x, labels, where, beta, options, axes):
 def _distribution_bwd(axes, residuals, g):
     x, labels, where, beta, options, stats = residuals
     used, g = _used(g, jnp.isnan(stats.excess))
-    x, stats = _without(~used, x, stats)
+    x, stats = without(~used, x, stats)
     y, scale = labels.astype(stats.peak.dtype), _scaled(options.class_weights, options)
     q = _times(y, scale)
     p = weights(x, beta, where, stats, axes)
-    t_more, beta_bar, bars = penalties.pull(g, x, beta, where, stats, options, axes)
-    t_bar = t_more - g * pullback.through_log_weights(q, x, beta, where, stats, axes)  # (3)
-    x_bar = pullback.to_logits(t_bar, _reach(y != 0, x, where, stats) & used, x, beta)
+    more = penalties.pull(g, x, beta, where, stats, options, axes)
+    bars = more.options
+
+    def mass(x, where, q, w):
+        return g * q if more.even is None else g * q + jnp.where(live(x, where), _times(more.even, w), 0)
+
+    operands = q, options.class_weights
+    t_bar = more.level * p - pullback.through_log_weights(mass, operands, x, beta, where, stats, axes)  # (3)
+    x_bar = pullback.to_logits(t_bar, x, jnp.where(used, beta, 0), where)
     # the loss of mass on an absent class is infinite whatever β is
     absent = jnp.sum(jnp.where(live(x, where), 0, q), axes, keepdims=True)
-    beta_bar += pullback.to_beta(t_bar - g * absent * p, x, beta, where, stats, axes)  # (5)
-    each = jnp.where(live(x, where), -g * finite_log_weights(x, beta, where, stats, axes), 0)
+    beta_bar = more.beta + pullback.to_beta(t_bar - g * absent * p, x, beta, where, stats, axes)  # (5)
+    each = masked(-g * finite_log_weights(x, beta, where, stats, axes), where)
     labels_bar = _times(each, scale).astype(labels.dtype)  # (4)
     if scale is not None:
         unit = y * each
         smoothed = jnp.sum(_times(unit, options.class_weights), axes, keepdims=True)
-        more = bars.class_weights + _times(unit, _kept(options))
-        bars = bars._replace(smoothing=bars.smoothing - smoothed, class_weights=more)
+        weighted = bars.class_weights + _times(unit, _kept(options))
+        bars = bars._replace(smoothing=bars.smoothing - smoothed, class_weights=weighted)
     return x_bar, labels_bar, None, ax.sum_to(beta_bar, beta.shape), _option_bars(options, bars)
 
 
@@ -321,52 +319,66 @@ _ruled_distribution_loss = with_vjp(_distribution_primal, _distribution_fwd, _di
 # integer labels ----------------------------------------------------------------------------------------------------
 
 
-def _of_label(w, x, labels, axes):
-    """w_y of each row."""
-    if w is None:
-        return None
-    return classes.total(lambda x, w, index: jnp.where(at_label(index, labels, x), w, 0), axes, x, w, classes.INDEX)
-
-
 def _index_primal(x, labels, ignored, where, beta, options, axes):
     return _index_fwd(x, labels, ignored, where, beta, options, axes)[0]
 
 
 def _index_fwd(x, labels, ignored, where, beta, options, axes):
-    # an ignored row may hold anything, NaN included: nothing of it goes on
-    kept, stats = _without(ignored, x, statistics(x, beta, where, axes))
     # without a class to point at a row is NaN, and so are the weights that its derivatives are made of
-    no_class = ~ignored & ~is_class(labels, ax.class_count(x.shape, axes))
-    stats = Statistics(stats.peak, jnp.where(no_class, jnp.nan, stats.excess))
-    loss = 0 - label_log_weight(kept, labels, beta, where, stats, axes)  # (1)
+    bad = ~is_class(labels, ax.class_count(x.shape, axes))
+    bad = bad if ignored is None else bad & ~ignored
+    if options.smoothing is None or options.class_weights is None:
+        stats = label_statistics(x, labels, bad, ignored, beta, where, axes)
+    else:  # a weight may count for more at the peak than all that is at the label
+        stats = statistics(x, beta, where, axes, bad, ignored)
+    loss = 0 - label_log_weight(x, labels, ignored, beta, where, stats, axes)  # (1)
     scale = _scaled(_of_label(options.class_weights, x, labels, axes), options)
     loss = loss if scale is None else 0 - times_log(scale, -loss)
+    # an ignored row may hold anything, NaN included: nothing of it goes on
+    kept = x if ignored is None else jnp.where(ignored, 0, x)
     loss += penalties.value(kept, beta, where, stats, options, axes)
     loss = _poison(loss, jnp.isnan(stats.excess))
-    return jnp.where(ignored, 0, loss), (x, labels, ignored, where, beta, options, stats)
+    loss = loss if ignored is None else jnp.where(ignored, 0, loss)
+    return loss, (x, labels, ignored, where, beta, options, stats)
+
+
+def _of_label(w, x, labels, axes):
+    """w_y of each row."""
+    return w if w is None else labelled.pick(w, labels, x, axes)
 
 
 def _index_bwd(axes, residuals, g):
     x, labels, ignored, where, beta, options, stats = residuals
     used, g = _used(g, jnp.isnan(stats.excess), ignored)
-    x, stats = _without(~used, x, stats)
-    p, rest = weights(x, beta, where, stats, axes), complements(x, beta, where, stats, axes)
-    labelled = at_label(ax.class_index(x.shape, axes), labels, x)
     w = _of_label(options.class_weights, x, labels, axes)
     scale = _scaled(w, options)
-    t_bar = _times(g, scale) * jnp.where(labelled, -rest, p)  # (3)
-    t_more, beta_bar, bars = penalties.pull(g, x, beta, where, stats, options, axes)
-    x_bar = pullback.to_logits(t_bar + t_more, _reach(labelled, x, where, stats) & used, x, beta)
+    kept, on = without(~used, x, stats)
+    more = penalties.pull(g, kept, beta, where, on, options, axes)
+    bars = more.options
+
+    scaled = _times(g, scale)
+    if more.even is None or options.class_weights is None:
+        level = more.level + more.total
+        t_bar = label_pull(scaled, level, more.even, x, labels, used, beta, where, stats, axes)  # (3)
+    else:
+
+        def mass(x, where, index, w):
+            return jnp.where(at_label(index, labels, x), scaled, 0) + jnp.where(live(x, where), more.even * w, 0)
+
+        operands = classes.INDEX, options.class_weights
+        t_bar = more.level * weights(kept, beta, where, on, axes)
+        t_bar -= pullback.through_log_weights(mass, operands, kept, beta, where, on, axes)
+    x_bar = pullback.to_logits(t_bar, x, jnp.where(used, beta, 0), where)
+    log_p = label_log_weight(x, labels, ~used, beta, where, stats, axes)
     # the loss of a label on an absent class is infinite whatever β is
-    present = jnp.any(labelled & live(x, where), axes, keepdims=True)
-    t_bar = jnp.where(present, t_bar, 0) + t_more
-    beta_bar += _poison(pullback.to_beta(t_bar, x, beta, where, stats, axes), jnp.isnan(stats.excess))  # (5)
+    absent = jnp.where(log_p == -jnp.inf, scaled, 0) * weights(kept, beta, where, on, axes)
+    beta_bar = more.beta + pullback.to_beta(t_bar - absent, kept, beta, where, on, axes)  # (5)
+    beta_bar = _poison(beta_bar, jnp.isnan(on.excess))
     if scale is not None:
-        log_p = jnp.where(labelled & live(x, where), finite_log_weights(x, beta, where, stats, axes), 0)
-        unit = -g * jnp.sum(log_p, axes, keepdims=True)
-        reached = labelled | (jnp.isnan(stats.excess) & live(x, where))
-        more = bars.class_weights + jnp.where(reached, _times(unit, _kept(options)), 0)
-        bars = bars._replace(smoothing=bars.smoothing - _times(unit, w), class_weights=more)
+        unit = -g * jnp.where(log_p == -jnp.inf, 0, log_p)
+        reached = at_label(ax.class_index(x.shape, axes), labels, x) | (jnp.isnan(on.excess) & live(kept, where))
+        weighted = bars.class_weights + jnp.where(reached, _times(unit, _kept(options)), 0)
+        bars = bars._replace(smoothing=bars.smoothing - _times(unit, w), class_weights=weighted)
     return x_bar, None, None, None, ax.sum_to(beta_bar, beta.shape), _option_bars(options, bars)
 
 

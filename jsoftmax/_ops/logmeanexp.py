@@ -26,6 +26,7 @@ from jsoftmax._partition.statistics import (
     gap,
     half_gap,
     live,
+    masked,
     statistics,
     weights,
 )
@@ -167,7 +168,7 @@ def _lme_fwd(x, where, beta, axes):
 def _lme_bwd(axes, residuals, g):
     x, where, beta, stats = residuals
     g = dtypes.widen(g)
-    x_bar = jnp.where(live(x, where), g * weights(x, beta, where, stats, axes), 0).astype(x.dtype)
+    x_bar = masked(g * weights(x, beta, where, stats, axes), where).astype(x.dtype)
     return x_bar, None, ax.sum_to(g * _mean_slope(x, beta, where, stats, axes), beta.shape)
 
 

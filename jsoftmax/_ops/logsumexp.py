@@ -27,6 +27,7 @@ from jsoftmax._partition.statistics import (
     half_gap,
     live,
     log_excess,
+    masked,
     statistics,
     weights,
 )
@@ -111,7 +112,7 @@ def _slope(x, beta, where, stats, axes):
 def _(axes, primals, tangents):
     x, beta, where, stats = primals
     p = weights(x, beta, where, stats, axes)
-    half_spread = deviation(half_gap(x, where, stats.peak), p, x, where, stats, axes)
+    half_spread = deviation(half_gap(x, where, stats.peak), p, stats, axes)
     x_dot = jnp.where(live(x, where), dtypes.widen(tangents[0]), 0)
     along_x = 2 * jnp.sum((p * half_spread) * x_dot, axes, keepdims=True)  # (3)
     variance = 4 * jnp.sum((p * half_spread) * half_spread, axes, keepdims=True)
@@ -150,7 +151,7 @@ def _lse_fwd(x, where, beta, axes):
 def _lse_bwd(axes, residuals, g):
     x, where, beta, stats = residuals
     g = dtypes.widen(g)
-    x_bar = jnp.where(live(x, where), g * weights(x, beta, where, stats, axes), 0)
+    x_bar = masked(g * weights(x, beta, where, stats, axes), where)
     return x_bar.astype(x.dtype), None, ax.sum_to(g * _slope(x, beta, where, stats, axes), beta.shape)
 
 

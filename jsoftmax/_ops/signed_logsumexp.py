@@ -19,10 +19,10 @@ from jsoftmax._core import dtypes
 from jsoftmax._core.rule import with_vjp
 from jsoftmax._partition import limits
 from jsoftmax._partition.statistics import (
-    gap,
     half_gap,
     live,
     log_excess,
+    signed_gap,
     statistics,
 )
 
@@ -32,7 +32,7 @@ def _signed_statistics(x, beta, where, b, axes):
     x, beta, b = lax.stop_gradient((x, beta, b.astype(beta.dtype)))
     b = jnp.where(live(x, where), b, 0)
     peak, excess = statistics(x, beta, b != 0, axes)
-    z = gap(x, beta, where, peak) + jnp.log(jnp.abs(b))
+    z = signed_gap(x, beta, where, peak) + jnp.log(jnp.abs(b))
     one = jnp.ones_like(beta)
     # ~(b >= 0) and not b < 0: a NaN must stay in
     plus, minus = statistics(z, one, b > 0, axes), statistics(z, one, ~(b >= 0), axes)
@@ -44,7 +44,7 @@ def _signed_statistics(x, beta, where, b, axes):
 def _ratios(x, beta, where, b, peak, log_z, axes):
     """r of (1) and b r."""
     b = b.astype(beta.dtype)
-    log_r = gap(x, beta, where, peak) - _log_z(x, beta, where, b, peak, log_z, axes)
+    log_r = signed_gap(x, beta, where, peak) - _log_z(x, beta, where, b, peak, log_z, axes)
     r = jnp.where(live(x, where) & (log_z != -jnp.inf), jnp.exp(log_r), 0)
     # not `where(b == 0, 0, b r)`: the slope of b r at b = 0 is r
     return r, b * jnp.where((b == 0) & ~jnp.isfinite(r), 0, r)
@@ -60,7 +60,7 @@ def _(axes, primals, tangents):
     x, beta, where, b, peak, log_z = primals
     x_dot, beta_dot, _, b_dot, _, _ = tangents
     r, w = _ratios(x, beta, where, b, peak, log_z, axes)
-    _, t_dot = jax.jvp(lambda x, beta: gap(x, beta, where, peak), (x, beta), (x_dot, beta_dot))
+    _, t_dot = jax.jvp(lambda x, beta: signed_gap(x, beta, where, peak), (x, beta), (x_dot, beta_dot))
     moved = jnp.where(live(x, where), w * t_dot + r * b_dot.astype(beta.dtype), 0)
     return _log_z(*primals, axes), jnp.sum(moved, axes, keepdims=True)
 

@@ -22,7 +22,14 @@ from jsoftmax._core import check, dtypes
 from jsoftmax._core.operands import prepare
 from jsoftmax._core.rule import with_vjp
 from jsoftmax._partition import pullback
-from jsoftmax._partition.statistics import complements, finite_part, live, log_weights, statistics, weights
+from jsoftmax._partition.statistics import (
+    complements,
+    finite_part,
+    live,
+    log_weights,
+    statistics,
+    weights,
+)
 
 Axis = int | tuple[int, ...] | None
 
@@ -53,7 +60,7 @@ def softmax(
 
     Returns:
       shape and dtype of `x`; exponents and sums are taken in float32 or wider. Absent classes get 0, a row without a
-      live class is all 0. A live +inf or NaN, or a NaN β, makes the live part of its row NaN.
+      live class is all 0. A live +inf or NaN, or a NaN β, makes its row NaN where it is not masked.
 
     Raises:
       TypeError: `x` is boolean, complex or a list; `where` is not boolean; `axis` is not static.
@@ -96,7 +103,7 @@ def log_softmax(
     Returns:
       shape and dtype of `x`; sums are taken in float32 or wider. Absent classes get −inf. β = 0 gives −log of the
       number of live classes; β = ±inf gives −log of the number of ties at the peak, −inf elsewhere. A live +inf or NaN
-      makes the live part of its row NaN.
+      makes its row NaN where it is not masked.
 
     Raises: as `softmax`.
 
@@ -178,7 +185,7 @@ def _softmax_primal(x, where, beta, axes):
 
 
 def _softmax_fwd(x, where, beta, axes):
-    stats = statistics(x, beta, where, axes)
+    stats = statistics(x, beta, where, axes, fine=False)
     return weights(x, beta, where, stats, axes).astype(x.dtype), (x, where, beta, stats)
 
 
@@ -186,7 +193,7 @@ def _softmax_bwd(axes, residuals, g):
     x, where, beta, stats = residuals
     t_bar = pullback.through_weights(dtypes.widen(g), x, beta, where, stats, axes)  # (1)
     beta_bar = pullback.to_beta(t_bar, x, beta, where, stats, axes)
-    return pullback.to_logits(t_bar, live(x, where), x, beta), None, ax.sum_to(beta_bar, beta.shape)
+    return pullback.to_logits(t_bar, x, beta, where), None, ax.sum_to(beta_bar, beta.shape)
 
 
 _ruled_softmax = with_vjp(_softmax_primal, _softmax_fwd, _softmax_bwd, static=(3,))
@@ -198,17 +205,18 @@ def _log_softmax_primal(x, where, beta, axes):
 
 def _log_softmax_fwd(x, where, beta, axes):
     stats = statistics(x, beta, where, axes)
-    y = jnp.where(live(x, where), log_weights(x, beta, where, stats, axes), -jnp.inf)
-    return y.astype(x.dtype), (x, where, beta, stats)
+    return log_weights(x, beta, where, stats, axes).astype(x.dtype), (x, where, beta, stats)
 
 
 def _log_softmax_bwd(axes, residuals, g):
     x, where, beta, stats = residuals
-    present = live(x, where)
-    g = jnp.where(present, dtypes.widen(g), 0)
-    t_bar = pullback.through_log_weights(g, x, beta, where, stats, axes)  # (2)
+
+    def reaching(x, where, g):  # of an absent class it may be anything
+        return jnp.where(live(x, where), dtypes.widen(g), 0)
+
+    t_bar = pullback.through_log_weights(reaching, (g,), x, beta, where, stats, axes)  # (2)
     beta_bar = pullback.to_beta(t_bar, x, beta, where, stats, axes)
-    return pullback.to_logits(t_bar, present, x, beta), None, ax.sum_to(beta_bar, beta.shape)
+    return pullback.to_logits(t_bar, x, beta, where), None, ax.sum_to(beta_bar, beta.shape)
 
 
 _ruled_log_softmax = with_vjp(_log_softmax_primal, _log_softmax_fwd, _log_softmax_bwd, static=(3,))
@@ -222,9 +230,8 @@ def _jacobian_fwd(x, beta, axes):
     stats = statistics(x, beta, None, axes)
     p = weights(x, beta, None, stats, axes)
     diagonal = p * complements(x, beta, None, stats, axes)
-    slope, present = finite_part(beta), live(x, None)
+    slope = finite_part(beta)
     y = jnp.where(_same(x, axes), _row(slope * diagonal, axes), -_row(slope * p, axes) * _column(p, axes))  # (3)
-    y = jnp.where(_row(present, axes) & _column(present, axes), y, 0)
     return y.astype(x.dtype), (x, beta, stats)
 
 
@@ -241,7 +248,7 @@ def _jacobian_bwd(axes, residuals, g):
     minor = jnp.sum(jnp.where(_same(x, axes), 0, g * _row(p, axes) * _column(p, axes)), rows + columns)
     major = jnp.sum(diagonal * p * complements(x, beta, None, stats, axes), axes, keepdims=True)
     beta_bar += jnp.where(jnp.isinf(beta), 0, 1) * (major - lax.expand_dims(minor, axes))
-    return pullback.to_logits(t_bar, live(x, None), x, beta), ax.sum_to(beta_bar, beta.shape)
+    return pullback.to_logits(t_bar, x, beta, None), ax.sum_to(beta_bar, beta.shape)
 
 
 _ruled_jacobian = with_vjp(_jacobian_primal, _jacobian_fwd, _jacobian_bwd, static=(2,))

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from jsoftmax._core.types import Axes, Logits, Mask, Rows
-from jsoftmax._partition import classes, limits, pullback
+from jsoftmax._partition import classes, limits
 from jsoftmax._partition.statistics import (
     Statistics,
     expected_log_weight,
@@ -21,7 +21,6 @@ from jsoftmax._partition.statistics import (
     live,
     log_partition,
     times_log,
-    weights,
 )
 
 
@@ -57,22 +56,31 @@ def value(x: Logits, beta: Rows, where: Mask, stats: Statistics, options: Option
     return y
 
 
-def pull(g: Rows, x: Logits, beta: Rows, where: Mask, stats: Statistics, options: Options, axes: Axes):
-    """(t_bar, β_bar beside (12), cotangents of the options) for the cotangent `g` of the value."""
-    t_bar: Any = 0.0
+class Pull(NamedTuple):
+    """Cotangents: level p_j of β x_j, −even w_j of log p_j at live classes; and what goes beside them."""
+
+    level: Rows
+    even: Rows | None
+    total: Rows  # the sum of `even` over live classes
+    beta: Any  # β_bar beside (12)
+    options: Options  # their cotangents
+
+
+def pull(g: Rows, x: Logits, beta: Rows, where: Mask, stats: Statistics, options: Options, axes: Axes) -> Pull:
+    """For the cotangent `g` of the value."""
+    level, even, total, bars = jnp.zeros_like(g), None, jnp.zeros_like(g), Options(0.0, 0.0, 0.0)
     beta_bar: Any = 0.0
-    bars = Options(0.0, 0.0, 0.0)
     if options.smoothing is not None:
         w, share = _even(x, where, stats, options, axes)
         each = g * options.smoothing * share
-        t_bar -= each * pullback.through_log_weights(w, x, beta, where, stats, axes, absent=False)  # (13)
+        even, total = each, jnp.where(share == 0, 0, g * options.smoothing)
         each_bar = jnp.where(live(x, where), -each * finite_log_weights(x, beta, where, stats, axes), 0)
         log_p = expected_log_weight(w, x, beta, where, stats, axes, False)
         bars = bars._replace(smoothing=-g * share * jnp.where(log_p == -jnp.inf, 0, log_p), class_weights=each_bar)
     if options.z_loss is not None:
         log_z = _log_z(x, beta, where, stats, axes)
         slope = 2 * g * options.z_loss * log_z
-        t_bar += slope * weights(x, beta, where, stats, axes)  # (14)
-        beta_bar += limits.held(limits.saturate(slope * stats.peak), beta, stats.excess)
+        level = slope  # (14)
+        beta_bar = limits.held(limits.saturate(slope * stats.peak), beta, stats.excess)
         bars = bars._replace(z_loss=limits.saturate(g * log_z * log_z))
-    return t_bar, beta_bar, bars
+    return Pull(level, even, total, beta_bar, bars)

@@ -7,44 +7,54 @@
 (11) is g_j − p_j Σ g without the cancellation at the entry that holds nearly all the weight.
 """
 
-import jax.numpy as jnp
-from jaxtyping import Array, Bool
+from collections.abc import Callable
+from typing import Any
 
+import jax.numpy as jnp
+
+from jsoftmax._core.axes import class_index
 from jsoftmax._core.types import Axes, Logits, Mask, Rows
-from jsoftmax._partition import classes, limits
-from jsoftmax._partition.reference import Statistics, at_peak, finite_part, half_gap, live
+from jsoftmax._partition import classes, limits, reference
+from jsoftmax._partition.reference import Statistics, finite_part, half_gap, live, masked, share
 from jsoftmax._partition.statistics import complements, deviation, weights
 
 
 def through_weights(g: Logits, x: Logits, beta: Rows, where: Mask, stats: Statistics, axes: Axes):
-    """t_bar of (10), 0 where absent."""
-    present = live(x, where)
+    """t_bar of (10)."""
     p = weights(x, beta, where, stats, axes)
-    g = jnp.where(present, g, 0)
-    return jnp.where(present, p * deviation(g, p, x, where, stats, axes), 0)
+    g = jnp.where(p == 0, 0, g)  # of an absent class it may be anything
+    return p * deviation(g, p, stats, axes)
 
 
 def through_log_weights(
-    g: Logits, x: Logits, beta: Rows, where: Mask, stats: Statistics, axes: Axes, absent: bool = True
+    g: Callable[..., Logits],
+    operands: tuple[Any, ...],
+    x: Logits,
+    beta: Rows,
+    where: Mask,
+    stats: Statistics,
+    axes: Axes,
 ):
-    """t_bar of (11), for `g` on all classes, or without those that are absent."""
-    top = at_peak(x, where, stats.peak)
+    """t_bar of (11) for the cotangent g(x, where, *operands), which `classes.total` may take class by class."""
 
-    def on_top_or_below(x, where, g):
-        top = at_peak(x, where, stats.peak)
-        return jnp.where(top, g, 0), jnp.where(top if absent else top | ~live(x, where), 0, g)
+    def on_top_or_below(x, where, *operands):
+        top, each = jnp.floor(reference.masses(x, beta, where, stats.peak)), g(x, where, *operands)
+        return top * each, each - top * each
 
-    on_top, below = classes.total(on_top_or_below, axes, x, where, g)
-    # summed apart: (Σ g − g) would round away what lies beside a single large g at the peak
-    others = jnp.where(top, below + (on_top - g), (below - g) + on_top)
+    def sums(x, where):
+        return classes.total(on_top_or_below, axes, x, where, *operands)
+
+    on_top, below = classes.alone(sums, axes, x, where)
     p, rest = weights(x, beta, where, stats, axes), complements(x, beta, where, stats, axes)
-    t_bar = g * rest - p * others
-    return t_bar if absent else jnp.where(live(x, where), t_bar, 0)
+    each = g(x, where, *(class_index(x.shape, axes) if a is classes.INDEX else a for a in operands))
+    # summed apart: (Σ g − g) would round away what lies beside a single large g at the peak
+    at_top = each * rest - p * (below + (on_top - each))
+    return jnp.where(p == share(stats), at_top, each - p * (below + on_top))
 
 
-def to_logits(t_bar: Logits, reach: Bool[Array, "..."], x: Logits, beta: Rows):
-    """x_bar of (12), in the dtype of x; outside `reach` nothing is pulled."""
-    return jnp.where(reach, finite_part(beta) * t_bar, 0).astype(x.dtype)
+def to_logits(t_bar: Logits, x: Logits, beta: Rows, where: Mask):
+    """x_bar of (12), in the dtype of x; 0 where masked."""
+    return masked(finite_part(beta) * t_bar, where).astype(x.dtype)
 
 
 def to_beta(t_bar: Logits, x: Logits, beta: Rows, where: Mask, stats: Statistics, axes: Axes) -> Rows:

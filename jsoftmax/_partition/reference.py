@@ -7,7 +7,10 @@
     p_j  =  exp(t_j) / (1 + s)                           log p_j = t_j − log1p(s)                         (3)
 
 No live entry: m = 0, s = −1, so that log Z = β m + log1p(s) = −∞ and residuals stay finite. A live +∞ or NaN, or β NaN:
-s is NaN, and with it all that is live.
+s is NaN, and with it all that is not masked.
+
+Elements are not compared with the peak: exp(t) is 1 there and at what rounds to it, and ⌊exp(t)⌋ finds them. A
+comparison or a choice inside the loop of the exponential takes XLA:CPU two to three times as long.
 """
 
 from typing import NamedTuple
@@ -15,10 +18,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
-from jsoftmax._core.axes import class_count
 from jsoftmax._core.dtypes import widen
-from jsoftmax._core.labels import at_label, is_class
-from jsoftmax._core.types import Axes, Labels, Logits, Mask, Rows
+from jsoftmax._core.types import Axes, Logits, Mask, Rows
 from jsoftmax._partition import classes
 
 
@@ -34,9 +35,9 @@ def live(x: Logits, where: Mask) -> Bool[Array, "*shape"]:
     return present if where is None else present & where
 
 
-def at_peak(x: Logits, where: Mask, peak: Rows) -> Bool[Array, "*shape"]:
-    at_top = widen(x) == peak  # never an absent −∞: a peak is finite, +∞ or NaN
-    return at_top if where is None else at_top & where
+def masked(v: Logits, where: Mask) -> Logits:
+    """`v`, and 0 where masked."""
+    return v if where is None else jnp.where(where, v, 0)
 
 
 def half_gap(x: Logits, where: Mask, peak: Rows) -> Logits:
@@ -55,49 +56,102 @@ def times_twice(beta: Rows, half: Rows) -> Rows:
     return (beta * scale) * (half * (2 / scale))
 
 
+class Frame(NamedTuple):
+    """What takes the logits of a row to exponents, see `frame`."""
+
+    scale: Rows
+    origin: Rows
+    factor: Rows
+    again: Rows
+
+
+def frame(beta: Rows, peak: Rows) -> Frame:
+    """(s, o, c, k) of each row, so that ((x s − o) c) k is β (x − m) wherever that is a number, and −∞ or ∞ at a −∞.
+
+    s, c and k are powers of two but for β itself. x − m may overflow and β (x − m) not: |β| < 1 takes halves. The
+    limits are numbers too, of which none makes 0 · ∞: at β = 0 two factors that no number survives, at ±∞ two that no
+    difference does. A peak that is not finite is a NaN origin: the row is NaN.
+    """
+    info = jnp.finfo(beta.dtype)
+    limit, zero = jnp.isinf(beta), beta == 0
+    # at ±∞ a difference of two small logits must not fall among the subnormal numbers, which may count as 0
+    scale = jnp.where(jnp.abs(beta) < 1, 0.5, jnp.where(limit & (jnp.abs(peak) < 1), 2.0**64, 1)).astype(beta.dtype)
+    origin = jnp.where(jnp.isfinite(peak), peak * scale, jnp.nan)
+    factor = jnp.where(zero, info.tiny, jnp.where(limit, jnp.sign(beta) * info.max, beta / scale))
+    return Frame(scale, origin, factor, jnp.where(zero, info.tiny, jnp.where(limit, info.max, 1)))
+
+
+def signed_gap(x: Logits, beta: Rows, peak: Rows) -> Logits:
+    """β (x − m) also beyond the peak; at an absent −∞ an infinity of either sign."""
+    return _framed(x, frame(beta, peak))
+
+
+def _framed(x: Logits, f: Frame) -> Logits:
+    return (widen(x) * f.scale - f.origin) * f.factor * f.again
+
+
 def gap(x: Logits, beta: Rows, where: Mask, peak: Rows) -> Logits:
     """t of (1); −∞ where absent."""
-    # if x − m overflows, so does β (x − m), unless |β| < 1; a power of two, which rounds nothing
-    scale = jnp.where(jnp.abs(beta) < 1, 0.5, 1)
-    t = (widen(x) * scale - peak * scale) * (finite_part(beta) / scale)
-    # not `!=`: a NaN must stay one
-    beyond = jnp.isinf(beta) & ((widen(x) < peak) | (widen(x) > peak))
-    t = jnp.where(beyond, -jnp.inf, t)
-    # at β > 0 an absent −∞ is one already
-    present = live(x, None) | (beta > 0)
-    return jnp.where(present if where is None else present & where, t, -jnp.inf)
+    return gap_in(frame(beta, peak), x, where)
 
 
-def statistics(x: Logits, beta: Rows, where: Mask, axes: Axes) -> Statistics:
+def gap_in(f: Frame, x: Logits, where: Mask) -> Logits:
+    """Without a choice by element, which XLA:CPU takes long over."""
+    t = -jnp.abs(_framed(x, f))
+    return t if where is None else jnp.where(where, t, -jnp.inf)
+
+
+def masses(x: Logits, beta: Rows, where: Mask, peak: Rows) -> Logits:
+    """exp(t): 1 at the peak, 0 where absent."""
+    return masses_in(frame(beta, peak), x, where)
+
+
+def masses_in(f: Frame, x: Logits, where: Mask) -> Logits:
+    return jnp.exp(gap_in(f, x, where))
+
+
+def peak_of(x: Logits, beta: Rows, where: Mask, axes: Axes) -> Rows:
+    """m; 0 for an empty row."""
     highest = classes.largest(lambda x, w: widen(x) if w is None else jnp.where(w, widen(x), -jnp.inf), axes, x, where)
     lowest = -classes.largest(lambda x, w: jnp.where(live(x, w), -widen(x), -jnp.inf), axes, x, where)
-    peak = jnp.where(highest == -jnp.inf, 0, jnp.where(beta < 0, lowest, highest))
-
-    def beside(x, where):
-        top = at_peak(x, where, peak)
-        return jnp.where(top, 0, jnp.exp(gap(x, beta, where, peak))), top.astype(peak.dtype)
-
-    below, ties = classes.total(beside, axes, x, where)
-    excess = below + (ties - 1)
-    poisoned = (highest == jnp.inf) | (jnp.isnan(beta) & (highest != -jnp.inf))
-    return Statistics(peak, jnp.where(poisoned, jnp.nan, excess))
+    # a +∞ poisons the row also where it is not the peak
+    lowest = jnp.where((highest == jnp.inf) & (lowest < jnp.inf), jnp.nan, lowest)
+    return jnp.where(highest == -jnp.inf, 0, jnp.where(beta < 0, lowest, highest))
 
 
-def _share(stats: Statistics) -> Rows:
+def excess_of(x: Logits, beta: Rows, where: Mask, peak: Rows, axes: Axes, fine: bool = True) -> Rows:
+    """s of (2), −1 for an empty row, NaN if poisoned; without `fine` as Σ exp(t) − 1."""
+
+    return excess_in(frame(beta, peak), x, where, axes, fine)
+
+
+def excess_in(f: Frame, x: Logits, where: Mask, axes: Axes, fine: bool = True) -> Rows:
+    def sums(x, where):
+        e = masses_in(f, x, where)
+        return e - jnp.floor(e), e
+
+    if not fine:
+        return classes.total(lambda x, where: masses_in(f, x, where), axes, x, where) - 1
+    below, total = classes.total(sums, axes, x, where)
+    # with a second 1 in the sum nothing cancels
+    return jnp.where((total >= 1) & (total < 2), below, total - 1)
+
+
+def share(stats: Statistics) -> Rows:
     """What p is at the peak; 1 for an empty row."""
     total = 1 + stats.excess
     return 1 / jnp.where(total == 0, 1, total)
 
 
 def weights(x: Logits, beta: Rows, where: Mask, stats: Statistics) -> Logits:
-    """p of (3); 0 where absent."""
-    return jnp.where(live(x, where), jnp.exp(gap(x, beta, where, stats.peak)) * _share(stats), 0)
+    """p of (3); 0 where absent, NaN where not masked in a row that is poisoned."""
+    return masked(masses(x, beta, where, stats.peak) * share(stats), where)
 
 
 def complements(x: Logits, beta: Rows, where: Mask, stats: Statistics) -> Logits:
     """1 − p without cancellation: s / (1 + s) at the peak, elsewhere p ≤ ½."""
-    at_top = at_peak(x, where, stats.peak)
-    return jnp.where(at_top, stats.excess * _share(stats), 1 - weights(x, beta, where, stats))
+    e = masses(x, beta, where, stats.peak)
+    return jnp.where(e == 1, stats.excess * share(stats), 1 - e * share(stats))
 
 
 def log_excess(stats: Statistics) -> Rows:
@@ -106,9 +160,10 @@ def log_excess(stats: Statistics) -> Rows:
 
 
 def log_weights(x: Logits, beta: Rows, where: Mask, stats: Statistics) -> Logits:
-    """log p of (3); −∞ where absent, or NaN in a row that is poisoned."""
+    """log p of (3); −∞ where absent, NaN where not masked in a row that is poisoned."""
     offset = log_excess(stats)
-    return gap(x, beta, where, stats.peak) - jnp.where(offset == -jnp.inf, 0, offset)
+    y = gap(x, beta, where, stats.peak) - jnp.where(offset == -jnp.inf, 0, offset)
+    return y if where is None else jnp.where(where, y, -jnp.inf)
 
 
 def entropy(x: Logits, beta: Rows, where: Mask, stats: Statistics, axes: Axes) -> Rows:
@@ -128,22 +183,6 @@ def mean_logit(x: Logits, beta: Rows, where: Mask, stats: Statistics, axes: Axes
     """m + Σ p (x − m), the sum of terms of one sign."""
     p = weights(x, beta, where, stats)
     return stats.peak + 2 * jnp.sum(p * half_gap(x, where, stats.peak), axes, keepdims=True)
-
-
-def label_log_weight(x: Logits, labels: Labels, beta: Rows, where: Mask, stats: Statistics, axes: Axes) -> Rows:
-    """log p at the label of each row; 0 if it is no class."""
-
-    def pick(a, index):
-        return jnp.where(at_label(index, labels, a), a, 0)
-
-    # the logit is picked, and not its log-weight: nothing of the logits' size is computed
-    picked = classes.total(pick, axes, widen(x), classes.INDEX)
-    shown = where
-    if where is not None:
-        everywhere = jnp.where(where, jnp.ones_like(x, stats.peak.dtype), 0)
-        shown = classes.total(pick, axes, everywhere, classes.INDEX) > 0
-    a_class = is_class(labels, class_count(x.shape, axes))
-    return jnp.where(a_class, log_weights(picked, beta, shown, stats), 0)
 
 
 def expected_log_weight(

@@ -15,7 +15,7 @@ are right to any order, also where the formula counts ties or takes a limit:
 and (5) takes the peak as its origin: where p is nearly one-hot, ṫ − Σ p ṫ cancels at the peak and −Σ_{j≠m} p_j (ṫ_j −
 ṫ_m) does not.
 
-Platforms: each primal below calls `reference`; a formula for one platform goes beside it, chosen at lowering.
+Platforms: each primal below calls `reference` or `labelled`; a formula for one platform is chosen there, at lowering.
 """
 
 import functools
@@ -28,8 +28,17 @@ from jsoftmax._core.axes import class_index
 from jsoftmax._core.dtypes import widen
 from jsoftmax._core.labels import at_label
 from jsoftmax._core.types import Axes, Labels, Logits, Mask, Rows
-from jsoftmax._partition import classes, limits, reference
-from jsoftmax._partition.reference import Statistics, finite_part, half_gap, live, log_excess, times_twice
+from jsoftmax._partition import classes, labelled, limits, reference
+from jsoftmax._partition.reference import (
+    Statistics,
+    finite_part,
+    half_gap,
+    live,
+    log_excess,
+    masked,
+    share,
+    times_twice,
+)
 
 __all__ = [
     "Statistics",
@@ -42,21 +51,73 @@ __all__ = [
     "gap",
     "half_gap",
     "label_log_weight",
+    "label_pull",
+    "label_statistics",
     "live",
     "log_excess",
     "log_partition",
     "log_weights",
+    "masked",
+    "share",
+    "signed_gap",
     "statistics",
     "times_log",
     "times_twice",
     "weights",
+    "without",
 ]
 
 
-def statistics(x: Logits, beta: Rows, where: Mask, axes: Axes) -> Statistics:
-    """(peak, excess) of each row: constants of every derivative, see above."""
+def statistics(
+    x: Logits,
+    beta: Rows,
+    where: Mask,
+    axes: Axes,
+    bad: Rows | None = None,
+    ignored: Rows | None = None,
+    fine: bool = True,
+) -> Statistics:
+    """(peak, excess) of each row, NaN in bad rows and 0 in ignored ones: constants of every derivative, see above.
+
+    Without `fine` the excess is exact beside 1 only, which is enough for weights.
+    """
     x, beta = lax.stop_gradient((x, beta))
-    return classes.alone(functools.partial(reference.statistics, axes=axes), axes, x, beta, where)
+
+    def found(x, beta, where, bad, ignored):
+        peak = _peak(x, beta, where, bad, ignored, axes)
+        return _with(peak, reference.excess_of(x, beta, where, peak, axes, fine), ignored)
+
+    return classes.alone(found, axes, x, beta, where, bad, ignored)
+
+
+def label_statistics(
+    x: Logits, labels: Labels, bad: Rows, ignored: Rows | None, beta: Rows, where: Mask, axes: Axes
+) -> Statistics:
+    """The same for rows with labels; an excess that is not at the label is exact beside 1 only."""
+    x, beta = lax.stop_gradient((x, beta))
+
+    def found(x, labels, bad, ignored, beta, where):
+        peak = _peak(x, beta, where, bad, ignored, axes)
+        return _with(peak, labelled.excess_of(x, labels, beta, where, peak, axes), ignored)
+
+    return classes.alone(found, axes, x, labels, bad, ignored, beta, where)
+
+
+def _peak(x: Logits, beta: Rows, where: Mask, bad: Rows | None, ignored: Rows | None, axes: Axes) -> Rows:
+    peak = reference.peak_of(x, beta, where, axes)
+    peak = peak if bad is None else jnp.where(bad, jnp.nan, peak)
+    return peak if ignored is None else jnp.where(ignored, 0, peak)
+
+
+def _with(peak: Rows, excess: Rows, ignored: Rows | None) -> Statistics:
+    """A row whose peak is NaN is NaN, also where nothing in it is live."""
+    excess = jnp.where(jnp.isnan(peak), jnp.nan, excess)
+    return Statistics(peak, excess if ignored is None else jnp.where(ignored, 0, excess))
+
+
+def without(rows: Rows, x: Logits, stats: Statistics) -> tuple[Logits, Statistics]:
+    """Zeros in these rows, so that no NaN of theirs meets a zero cotangent in a derivative of what follows."""
+    return jnp.where(rows, 0, x), Statistics(*(jnp.where(rows, 0, s) for s in stats))
 
 
 @jax.custom_jvp
@@ -65,23 +126,38 @@ def gap(x: Logits, beta: Rows, where: Mask, peak: Rows) -> Logits:
     return reference.gap(x, beta, where, peak)
 
 
-@gap.defjvp
-def _(primals, tangents):
+@jax.custom_jvp
+def signed_gap(x: Logits, beta: Rows, where: Mask, peak: Rows) -> Logits:
+    """t of any sign, for a peak that some live entries may pass; −∞ where absent, and beside the peak at β = ±∞."""
+    t = reference.signed_gap(x, beta, peak)
+    return jnp.where(live(x, where), jnp.where(jnp.isinf(beta), -jnp.abs(t), t), -jnp.inf)
+
+
+def _gap_tangent(primals, tangents):
     """(4), m a constant."""
     x, beta, where, peak = primals
     moved = finite_part(beta) * widen(tangents[0])
     moved += half_gap(x, where, peak) * (2 * jnp.where(jnp.isinf(beta), 0, tangents[1]))
-    return gap(*primals), jnp.where(live(x, where), moved, 0)
+    return jnp.where(live(x, where), moved, 0)
 
 
-def deviation(v: Logits, p: Logits, x: Logits, where: Mask, stats: Statistics, axes: Axes) -> Logits:
-    """v − Σ p v over the live entries of each row, with the peak as origin."""
-    present = live(x, where)
-    top = reference.at_peak(x, where, stats.peak)
-    ties = jnp.sum(top, axes, keepdims=True, dtype=v.dtype)
-    origin = jnp.sum(jnp.where(top, v, 0), axes, keepdims=True) / jnp.maximum(ties, 1)
+@gap.defjvp
+def _(primals, tangents):
+    return gap(*primals), _gap_tangent(primals, tangents)
+
+
+@signed_gap.defjvp
+def _(primals, tangents):
+    return signed_gap(*primals), _gap_tangent(primals, tangents)
+
+
+def deviation(v: Logits, p: Logits, stats: Statistics, axes: Axes) -> Logits:
+    """v − Σ p v over the entries of each row where p is not 0, with the peak as origin."""
+    top = jnp.floor(p / share(stats))  # 1 at the peak, 0 below it
+    ties = jnp.sum(top, axes, keepdims=True)
+    origin = jnp.sum(jnp.where(p == 0, 0, top * v), axes, keepdims=True) / jnp.maximum(ties, 1)
     v = v - origin
-    return v - jnp.sum(jnp.where(present, p * v, 0), axes, keepdims=True)
+    return v - jnp.sum(jnp.where(p == 0, 0, p * v), axes, keepdims=True)
 
 
 def _deviations(primals, tangents, axes):
@@ -96,8 +172,8 @@ def _deviations(primals, tangents, axes):
     by_x = by_x if where is None else jnp.where(where, by_x, 0)
     # not (2 · half a gap) · β̇: the gap may overflow, and β̇ be 0
     by_beta = half_gap(x, where, stats.peak) * (2 * jnp.where(jnp.isinf(beta), 0, tangents[1]))
-    by_beta = jnp.where(present, deviation(by_beta, p, x, where, stats, axes), 0)
-    return deviation(by_x, p, x, where, stats, axes), by_beta
+    by_beta = jnp.where(present, deviation(by_beta, p, stats, axes), 0)
+    return deviation(by_x, p, stats, axes), by_beta
 
 
 def _log_weight_tangent(primals, tangents, axes):
@@ -196,18 +272,49 @@ def _(axes, primals, tangents):
     return mean_logit(*primals, axes), _mean_of_tangent(primals, tangents, axes) + turned
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(5,))
-def label_log_weight(x: Logits, labels: Labels, beta: Rows, where: Mask, stats: Statistics, axes: Axes) -> Rows:
-    """log p at the label of each row; 0 if it is no class."""
-    return reference.label_log_weight(x, labels, beta, where, stats, axes)
+@functools.partial(jax.custom_jvp, nondiff_argnums=(6,))
+def label_log_weight(
+    x: Logits, labels: Labels, unused: Rows | None, beta: Rows, where: Mask, stats: Statistics, axes: Axes
+) -> Rows:
+    """log p at the label of each row; 0 if it is no class, and in rows that are not used."""
+    log_p = labelled.log_weight(x, labels, beta, where, stats, axes)
+    return log_p if unused is None else jnp.where(unused, 0, log_p)
 
 
 @label_log_weight.defjvp
 def _(axes, primals, tangents):
-    x, labels, beta, where, stats = primals
-    moved = _log_weight_tangent((x, beta, where, stats), (tangents[0], tangents[2]), axes)
+    x, labels, unused, beta, where, stats = primals
+    x, stats = (x, stats) if unused is None else without(unused, x, stats)
+    moved = _log_weight_tangent((x, beta, where, stats), (tangents[0], tangents[3]), axes)
     moved = jnp.where(at_label(class_index(x.shape, axes), labels, x), moved, 0)
-    return label_log_weight(*primals, axes), jnp.sum(moved, axes, keepdims=True)
+    moved = jnp.sum(moved, axes, keepdims=True)
+    return label_log_weight(*primals, axes), moved if unused is None else jnp.where(unused, 0, moved)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(9,))
+def label_pull(
+    g: Rows,
+    level: Rows,
+    even: Rows | None,
+    x: Logits,
+    labels: Labels,
+    used: Rows,
+    beta: Rows,
+    where: Mask,
+    stats: Statistics,
+    axes: Axes,
+) -> Logits:
+    """g (p_j − δ_jy) + level p_j − even, without cancellation in 1 − p_y, `even` at live classes; 0 in unused rows."""
+    return labelled.pull(g, level, even, x, labels, used, beta, where, stats, axes)
+
+
+@label_pull.defjvp
+def _(axes, primals, tangents):
+    g, level, _, x, labels, used, beta, where, stats = primals
+    x, stats = without(~used, x, stats)
+    moved = (g + level) * _weight_tangent((x, beta, where, stats), (tangents[3], tangents[6]), axes)
+    moved += label_pull(*tangents[:3], x, labels, used, beta, where, stats, axes)
+    return label_pull(*primals, axes), jnp.where(used, moved, 0)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(5, 6))

@@ -1,0 +1,108 @@
+"""The row as its label sees it: what a cross-entropy of integer labels is made of.
+
+    e_j = exp(t_j)          rest = Σ_{j≠y} e_j          1 − p_y = rest / (rest + e_y)
+
+Seen from the label nothing cancels: rest is a sum over the others. On CPU, where the sharding is not part of the type
+and the classes are not few, the array of e_j is made once, 0 is written at the label, and in value and gradient
+together that array becomes the gradient: one exponential for each logit and no array beside the result. Elsewhere the
+label is compared with the index of every class, and the row summed as in `reference`.
+"""
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+from jsoftmax._core.axes import class_count, class_index
+from jsoftmax._core.labels import at_label, is_class, put, take
+from jsoftmax._core.mesh import is_explicit
+from jsoftmax._core.types import Axes, Labels, Logits, Mask, Rows
+from jsoftmax._partition import classes, reference
+from jsoftmax._partition.reference import Frame, Statistics, live, share
+
+
+def _by_index(x: Logits, axes: Axes) -> bool:
+    return x.size > 0 and len(axes) > 0 and not (classes.few(x, axes) or is_explicit(x))
+
+
+def pick(a: Array, labels: Labels, x: Logits, axes: Axes) -> Rows:
+    """What `a`, which broadcasts to `x`, has at the label of each row; anything if that is no class."""
+    if _by_index(x, axes):
+        return take(a, labels, x.shape, axes)
+
+    def at(x, a, index):
+        return jnp.where(at_label(index, labels, x), a, jnp.zeros((), a.dtype))
+
+    return classes.total(at, axes, x, a, classes.INDEX)
+
+
+def shown(where: Mask, labels: Labels, x: Logits, axes: Axes) -> Mask:
+    """Whether the label of each row is not masked."""
+    if where is None:
+        return None
+    return pick(where.astype(jnp.int32), labels, x, axes) > 0
+
+
+def _others(f: Frame, x: Logits, labels: Labels, where: Mask, axes: Axes) -> tuple[Logits, Rows]:
+    """(e with 0 written in place at the label, e_y)."""
+    at = reference.masses_in(f, pick(x, labels, x, axes), shown(where, labels, x, axes))
+    return put(reference.masses_in(f, x, where), labels, axes, 0), at
+
+
+def excess_of(x: Logits, labels: Labels, beta: Rows, where: Mask, peak: Rows, axes: Axes) -> Rows:
+    """The excess; where the label is not at the peak, exact beside 1 only."""
+
+    def by_index(f, x, labels, where):
+        e, at = _others(f, x, labels, where, axes)
+        rest = jnp.sum(e, axes, keepdims=True)
+        return jnp.where(at == 1, rest, (rest - 1) + at)
+
+    def in_turn(f, x, labels, where):
+        return reference.excess_in(f, x, where, axes)
+
+    operands = (reference.frame(beta, peak), x, labels, where)
+    if not _by_index(x, axes):
+        return in_turn(*operands)
+    return lax.platform_dependent(*operands, cpu=by_index, default=in_turn)
+
+
+def log_weight(x: Logits, labels: Labels, beta: Rows, where: Mask, stats: Statistics, axes: Axes) -> Rows:
+    """log p at the label of each row; 0 if it is no class."""
+    picked = reference.log_weights(pick(x, labels, x, axes), beta, shown(where, labels, x, axes), stats)
+    return jnp.where(is_class(labels, class_count(x.shape, axes)), picked, 0)
+
+
+def pull(
+    g: Rows,
+    level: Rows,
+    even: Rows | None,
+    x: Logits,
+    labels: Labels,
+    used: Rows,
+    beta: Rows,
+    where: Mask,
+    stats: Statistics,
+    axes: Axes,
+) -> Logits:
+    """g (p_j − δ_jy) + level p_j − even, 1 − p_y as above and `even` at live classes; 0 in rows that are not used."""
+
+    def by_index(f, x, labels, where):
+        return _others(f, x, labels, where, axes)
+
+    def in_turn(f, x, labels, where):
+        e = reference.masses_in(f, x, where)
+        return e, e
+
+    operands = (reference.frame(beta, stats.peak), x, labels, where)
+    unit = share(stats)
+
+    def at_classes(e, at):
+        rest = jnp.where(at == 1, stats.excess * unit, 1 - at * unit)
+        at_y = at_label(class_index(x.shape, axes), labels, x)
+        y = jnp.where(at_y, level * (at * unit) - g * rest, e * ((g + level) * unit))
+        y = y if even is None else y - jnp.where(live(x, where), even, 0)
+        return jnp.where(used, y, 0)
+
+    if not _by_index(x, axes):
+        return at_classes(*in_turn(*operands))
+    return lax.platform_dependent(
+        *operands, cpu=lambda *o: at_classes(*by_index(*o)), default=lambda *o: at_classes(*in_turn(*o))
+    )
