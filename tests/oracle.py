@@ -142,7 +142,7 @@ def _deviation(v, p, live, peak):
 
 def _law(x, where, beta):
     n, shown = len(x), [i for i in range(len(x)) if where[i]]
-    poisoned = bool(shown) and (mp.isnan(beta) or any(mp.isnan(x[i]) or x[i] == INF for i in shown))
+    poisoned = mp.isnan(beta) or any(mp.isnan(x[i]) or x[i] == INF for i in shown)
     live = shown if poisoned else [i for i in shown if x[i] != -INF]
     frozen = mp.isinf(beta)
     gain = ZERO if frozen else beta

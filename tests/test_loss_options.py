@@ -1,6 +1,8 @@
 """Label smoothing, z-loss and class weights, in every combination, with either kind of label and with ignored rows:
 value and every cotangent against the oracle, second derivatives, transformations, and the peers' conventions."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -244,3 +246,31 @@ def test_a_weight_of_zero_gives_plus_zero():
         x, np.array([1]), class_weights=np.array([1.0, 0.0, 1.0], np.float32)
     )
     assert loss == 0 and not np.signbit(loss)
+
+
+def test_a_mask_of_one_entry_for_all_classes():
+    loss = functools.partial(jsoftmax.softmax_cross_entropy_with_integer_labels, jnp.ones((2, 3)), jnp.array([0, 1]))
+    np.testing.assert_allclose(loss(where=True), np.log([3, 3]), rtol=1e-6)
+    np.testing.assert_allclose(loss(where=jnp.array([[True, True, False]])), np.log([2, 2]), rtol=1e-6)
+
+
+@pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1, "class_weights": jnp.ones(3)}], ids=["plain", "all"])
+def test_beta_of_an_ignored_row_is_not_read(options):
+    def loss(x, beta):
+        labels = jnp.array([0, -100])
+        f = jsoftmax.softmax_cross_entropy_with_integer_labels
+        return jnp.sum(f(x, labels, beta=beta, ignore_label=-100, **options))
+
+    x = jnp.ones((2, 3))
+    bars = [jax.grad(loss, (0, 1))(x, jnp.array([1.0, b])) for b in (np.nan, 1.0)]
+    for found, wanted in zip(*bars, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+
+
+def test_z_loss_of_a_log_partition_far_below_one():
+    """The label lies below the peak and weighs nothing: all that is left is (log Z)², of 1 + 2e-9."""
+    x, w = jnp.array([0.0, -20.0, -30.0]), jnp.array([1.0, 1.0, 0.0])
+    wanted = np.log1p(np.exp(-20) + np.exp(-30)) ** 2
+    loss = lambda z, w=None: jsoftmax.softmax_cross_entropy_with_integer_labels(x, 2, z_loss=z, class_weights=w)  # noqa: E731
+    np.testing.assert_allclose(loss(1.0, w), wanted, rtol=1e-6)
+    np.testing.assert_allclose(jax.grad(loss)(1.0), wanted, rtol=1e-6)

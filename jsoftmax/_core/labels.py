@@ -1,4 +1,4 @@
-"""Integer labels: 32 bits, no wrapping, compared with an index and never used as one."""
+"""Integer labels: 32 bits, no wrapping; compared with an index, or one that is made safe first."""
 
 import math
 
@@ -42,6 +42,8 @@ def take(a: Array, labels: Array, shape: tuple[int, ...], axes: tuple[int, ...])
     rows = [i for i in range(len(shape)) if i not in axes]
     kept = [i for i in range(len(shape)) if a.shape[i] != 1 or (shape[i] == 1 and i in axes)]
     along = [i for i in kept if i in axes]
+    if not along:
+        return a
     numbers = lax.GatherDimensionNumbers(
         offset_dims=(),
         collapsed_slice_dims=tuple(kept.index(i) for i in along),

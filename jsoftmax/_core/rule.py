@@ -34,12 +34,9 @@ def forward_mode():
 def with_vjp(
     primal: Callable[..., Any], fwd: Callable[..., Any], bwd: Callable[..., Any], static: tuple[int, ...]
 ) -> Callable[..., Any]:
-    """`primal` with the reverse rule (fwd, bwd); the arguments at the positions `static` are hashable constants.
-
-    JAX calls `bwd` outside of every jit if the caller is: compiled, it is one program and not a hundred.
-    """
+    """`primal` with the reverse rule (fwd, bwd); the arguments at the positions `static` are hashable constants."""
     ruled = jax.custom_vjp(primal, nondiff_argnums=static)
-    ruled.defvjp(fwd, jax.jit(bwd, static_argnums=range(len(static))))
+    ruled.defvjp(fwd, bwd)
 
     @functools.wraps(primal)
     def operator(*args):

@@ -287,7 +287,8 @@ def _distribution_fwd(x, labels, where, beta, options, axes):
 def _distribution_bwd(axes, residuals, g):
     x, labels, where, beta, options, stats = residuals
     used, g = _used(g, jnp.isnan(stats.excess))
-    x, stats = without(~used, x, stats)
+    rows_of_beta = beta.shape
+    x, stats, beta = without(~used, x, stats, beta)
     y, scale = labels.astype(stats.peak.dtype), _scaled(options.class_weights, options)
     q = _times(y, scale)
     p = weights(x, beta, where, stats, axes)
@@ -299,7 +300,7 @@ def _distribution_bwd(axes, residuals, g):
 
     operands = q, options.class_weights
     t_bar = more.level * p - pullback.through_log_weights(mass, operands, x, beta, where, stats, axes)  # (3)
-    x_bar = pullback.to_logits(t_bar, x, jnp.where(used, beta, 0), where)
+    x_bar = pullback.to_logits(t_bar, x, beta, where, used)
     # the loss of mass on an absent class is infinite whatever β is
     absent = jnp.sum(jnp.where(live(x, where), 0, q), axes, keepdims=True)
     beta_bar = more.beta + pullback.to_beta(t_bar - g * absent * p, x, beta, where, stats, axes)  # (5)
@@ -310,7 +311,7 @@ def _distribution_bwd(axes, residuals, g):
         smoothed = jnp.sum(_times(unit, options.class_weights), axes, keepdims=True)
         weighted = bars.class_weights + _times(unit, _kept(options))
         bars = bars._replace(smoothing=bars.smoothing - smoothed, class_weights=weighted)
-    return x_bar, labels_bar, None, ax.sum_to(beta_bar, beta.shape), _option_bars(options, bars)
+    return x_bar, labels_bar, None, ax.sum_to(beta_bar, rows_of_beta), _option_bars(options, bars)
 
 
 _ruled_distribution_loss = with_vjp(_distribution_primal, _distribution_fwd, _distribution_bwd, static=(5,))
@@ -327,10 +328,9 @@ def _index_fwd(x, labels, ignored, where, beta, options, axes):
     # without a class to point at a row is NaN, and so are the weights that its derivatives are made of
     bad = ~is_class(labels, ax.class_count(x.shape, axes))
     bad = bad if ignored is None else bad & ~ignored
-    if options.smoothing is None or options.class_weights is None:
-        stats = label_statistics(x, labels, bad, ignored, beta, where, axes)
-    else:  # a weight may count for more at the peak than all that is at the label
-        stats = statistics(x, beta, where, axes, bad, ignored)
+    # the label's own term is the larger one wherever the label is not at the peak, unless its weight is small
+    fine = options.class_weights is not None and not (options.smoothing is None and options.z_loss is None)
+    stats = label_statistics(x, labels, bad, ignored, beta, where, axes, fine)
     loss = 0 - label_log_weight(x, labels, ignored, beta, where, stats, axes)  # (1)
     scale = _scaled(_of_label(options.class_weights, x, labels, axes), options)
     loss = loss if scale is None else 0 - times_log(scale, -loss)
@@ -352,10 +352,13 @@ def _index_bwd(axes, residuals, g):
     used, g = _used(g, jnp.isnan(stats.excess), ignored)
     w = _of_label(options.class_weights, x, labels, axes)
     scale = _scaled(w, options)
-    kept, on = without(~used, x, stats)
-    more = penalties.pull(g, kept, beta, where, on, options, axes)
+    row, on, slope = without(~used, x, stats, beta)
+    more = penalties.pull(g, row, slope, where, on, options, axes)
     bars = more.options
-
+    if options.z_loss is not None:  # all that is left of log Z, which may be small beside 1
+        bars = bars._replace(
+            z_loss=penalties.z_loss_bar(g, row, slope, where, statistics(row, slope, where, axes), axes)
+        )
     scaled = _times(g, scale)
     if more.even is None or options.class_weights is None:
         level = more.level + more.total
@@ -366,17 +369,17 @@ def _index_bwd(axes, residuals, g):
             return jnp.where(at_label(index, labels, x), scaled, 0) + jnp.where(live(x, where), more.even * w, 0)
 
         operands = classes.INDEX, options.class_weights
-        t_bar = more.level * weights(kept, beta, where, on, axes)
-        t_bar -= pullback.through_log_weights(mass, operands, kept, beta, where, on, axes)
-    x_bar = pullback.to_logits(t_bar, x, jnp.where(used, beta, 0), where)
+        t_bar = more.level * weights(row, slope, where, on, axes)
+        t_bar -= pullback.through_log_weights(mass, operands, row, slope, where, on, axes)
+    x_bar = pullback.to_logits(t_bar, x, beta, where, used)
     log_p = label_log_weight(x, labels, ~used, beta, where, stats, axes)
     # the loss of a label on an absent class is infinite whatever β is
-    absent = jnp.where(log_p == -jnp.inf, scaled, 0) * weights(kept, beta, where, on, axes)
-    beta_bar = more.beta + pullback.to_beta(t_bar - absent, kept, beta, where, on, axes)  # (5)
+    absent = jnp.where(log_p == -jnp.inf, scaled, 0) * weights(row, slope, where, on, axes)
+    beta_bar = more.beta + pullback.to_beta(t_bar - absent, row, slope, where, on, axes)  # (5)
     beta_bar = _poison(beta_bar, jnp.isnan(on.excess))
     if scale is not None:
         unit = -g * jnp.where(log_p == -jnp.inf, 0, log_p)
-        reached = at_label(ax.class_index(x.shape, axes), labels, x) | (jnp.isnan(on.excess) & live(kept, where))
+        reached = at_label(ax.class_index(x.shape, axes), labels, x) | (jnp.isnan(on.excess) & live(row, where))
         weighted = bars.class_weights + jnp.where(reached, _times(unit, _kept(options)), 0)
         bars = bars._replace(smoothing=bars.smoothing - _times(unit, w), class_weights=weighted)
     return x_bar, None, None, None, ax.sum_to(beta_bar, beta.shape), _option_bars(options, bars)

@@ -26,7 +26,7 @@ from jsoftmax._partition.statistics import (
     complements,
     finite_part,
     live,
-    log_weights,
+    live_log_weights,
     statistics,
     weights,
 )
@@ -205,7 +205,7 @@ def _log_softmax_primal(x, where, beta, axes):
 
 def _log_softmax_fwd(x, where, beta, axes):
     stats = statistics(x, beta, where, axes)
-    return log_weights(x, beta, where, stats, axes).astype(x.dtype), (x, where, beta, stats)
+    return live_log_weights(x, beta, where, stats, axes).astype(x.dtype), (x, where, beta, stats)
 
 
 def _log_softmax_bwd(axes, residuals, g):

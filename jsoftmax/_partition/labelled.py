@@ -47,13 +47,17 @@ def _others(f: Frame, x: Logits, labels: Labels, where: Mask, axes: Axes) -> tup
     return put(reference.masses_in(f, x, where), labels, axes, 0), at
 
 
-def excess_of(x: Logits, labels: Labels, beta: Rows, where: Mask, peak: Rows, axes: Axes) -> Rows:
-    """The excess; where the label is not at the peak, exact beside 1 only."""
+def excess_of(x: Logits, labels: Labels, beta: Rows, where: Mask, peak: Rows, axes: Axes, fine: bool) -> Rows:
+    """The excess; without `fine` exact beside 1 only where the label is not at the peak."""
 
     def by_index(f, x, labels, where):
         e, at = _others(f, x, labels, where, axes)
         rest = jnp.sum(e, axes, keepdims=True)
-        return jnp.where(at == 1, rest, (rest - 1) + at)
+        excess = (rest - 1) + at
+        if fine:
+            below = jnp.sum(e - jnp.floor(e), axes, keepdims=True)
+            excess = jnp.where((rest >= 1) & (rest < 2), below + at, excess)
+        return jnp.where(at == 1, rest, excess)
 
     def in_turn(f, x, labels, where):
         return reference.excess_in(f, x, where, axes)

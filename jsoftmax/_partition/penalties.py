@@ -82,5 +82,10 @@ def pull(g: Rows, x: Logits, beta: Rows, where: Mask, stats: Statistics, options
         slope = 2 * g * options.z_loss * log_z
         level = slope  # (14)
         beta_bar = limits.held(limits.saturate(slope * stats.peak), beta, stats.excess)
-        bars = bars._replace(z_loss=limits.saturate(g * log_z * log_z))
+        bars = bars._replace(z_loss=z_loss_bar(g, x, beta, where, stats, axes))
     return Pull(level, even, total, beta_bar, bars)
+
+
+def z_loss_bar(g: Rows, x: Logits, beta: Rows, where: Mask, stats: Statistics, axes: Axes) -> Rows:
+    log_z = _log_z(x, beta, where, stats, axes)
+    return limits.saturate(g * log_z * log_z)

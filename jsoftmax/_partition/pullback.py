@@ -52,9 +52,10 @@ def through_log_weights(
     return jnp.where(p == share(stats), at_top, each - p * (below + on_top))
 
 
-def to_logits(t_bar: Logits, x: Logits, beta: Rows, where: Mask):
-    """x_bar of (12), in the dtype of x; 0 where masked."""
-    return masked(finite_part(beta) * t_bar, where).astype(x.dtype)
+def to_logits(t_bar: Logits, x: Logits, beta: Rows, where: Mask, used: Rows | None = None):
+    """x_bar of (12), in the dtype of x; 0 where masked, and in rows that are not used."""
+    y = masked(finite_part(beta) * t_bar, where)
+    return (y if used is None else jnp.where(used, y, 0)).astype(x.dtype)
 
 
 def to_beta(t_bar: Logits, x: Logits, beta: Rows, where: Mask, stats: Statistics, axes: Axes) -> Rows:

@@ -73,7 +73,7 @@ def frame(beta: Rows, peak: Rows) -> Frame:
     difference does. A peak that is not finite is a NaN origin: the row is NaN.
     """
     info = jnp.finfo(beta.dtype)
-    limit, zero = jnp.isinf(beta), beta == 0
+    limit, zero = jnp.isinf(beta), jnp.abs(beta) < info.tiny  # a subnormal factor may count as 0
     # at ±∞ a difference of two small logits must not fall among the subnormal numbers, which may count as 0
     scale = jnp.where(jnp.abs(beta) < 1, 0.5, jnp.where(limit & (jnp.abs(peak) < 1), 2.0**64, 1)).astype(beta.dtype)
     origin = jnp.where(jnp.isfinite(peak), peak * scale, jnp.nan)
@@ -82,11 +82,8 @@ def frame(beta: Rows, peak: Rows) -> Frame:
 
 
 def signed_gap(x: Logits, beta: Rows, peak: Rows) -> Logits:
-    """β (x − m) also beyond the peak; at an absent −∞ an infinity of either sign."""
-    return _framed(x, frame(beta, peak))
-
-
-def _framed(x: Logits, f: Frame) -> Logits:
+    """β (x − m) for finite β, also beyond the peak; at an absent −∞ an infinity of either sign."""
+    f = frame(beta, peak)
     return (widen(x) * f.scale - f.origin) * f.factor * f.again
 
 
@@ -96,8 +93,9 @@ def gap(x: Logits, beta: Rows, where: Mask, peak: Rows) -> Logits:
 
 
 def gap_in(f: Frame, x: Logits, where: Mask) -> Logits:
-    """Without a choice by element, which XLA:CPU takes long over."""
-    t = -jnp.abs(_framed(x, f))
+    """Without a choice by element; the absolute value also keeps XLA from multiplying the two factors, constants of a
+    constant β."""
+    t = -(jnp.abs((widen(x) * f.scale - f.origin) * f.factor) * f.again)
     return t if where is None else jnp.where(where, t, -jnp.inf)
 
 
@@ -144,7 +142,7 @@ def share(stats: Statistics) -> Rows:
 
 
 def weights(x: Logits, beta: Rows, where: Mask, stats: Statistics) -> Logits:
-    """p of (3); 0 where absent, NaN where not masked in a row that is poisoned."""
+    """p of (3); 0 where absent, but in a row that is poisoned NaN where not masked."""
     return masked(masses(x, beta, where, stats.peak) * share(stats), where)
 
 
@@ -160,7 +158,7 @@ def log_excess(stats: Statistics) -> Rows:
 
 
 def log_weights(x: Logits, beta: Rows, where: Mask, stats: Statistics) -> Logits:
-    """log p of (3); −∞ where absent, NaN where not masked in a row that is poisoned."""
+    """log p of (3); −∞ where absent, but in a row that is poisoned NaN where not masked."""
     offset = log_excess(stats)
     y = gap(x, beta, where, stats.peak) - jnp.where(offset == -jnp.inf, 0, offset)
     return y if where is None else jnp.where(where, y, -jnp.inf)

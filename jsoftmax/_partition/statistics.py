@@ -54,6 +54,7 @@ __all__ = [
     "label_pull",
     "label_statistics",
     "live",
+    "live_log_weights",
     "log_excess",
     "log_partition",
     "log_weights",
@@ -68,56 +69,54 @@ __all__ = [
 ]
 
 
-def statistics(
-    x: Logits,
-    beta: Rows,
-    where: Mask,
-    axes: Axes,
-    bad: Rows | None = None,
-    ignored: Rows | None = None,
-    fine: bool = True,
-) -> Statistics:
-    """(peak, excess) of each row, NaN in bad rows and 0 in ignored ones: constants of every derivative, see above.
+def statistics(x: Logits, beta: Rows, where: Mask, axes: Axes, fine: bool = True) -> Statistics:
+    """(peak, excess) of each row: constants of every derivative, see above.
 
-    Without `fine` the excess is exact beside 1 only, which is enough for weights.
+    Without `fine` the excess is exact beside 1 only, which is enough for weights and not for log Z.
     """
     x, beta = lax.stop_gradient((x, beta))
 
-    def found(x, beta, where, bad, ignored):
-        peak = _peak(x, beta, where, bad, ignored, axes)
-        return _with(peak, reference.excess_of(x, beta, where, peak, axes, fine), ignored)
+    def found(x, beta, where):
+        peak = reference.peak_of(x, beta, where, axes)
+        return _checked(peak, reference.excess_of(x, beta, where, peak, axes, fine), beta)
 
-    return classes.alone(found, axes, x, beta, where, bad, ignored)
+    return classes.alone(found, axes, x, beta, where)
+
+
+def _checked(peak: Rows, excess: Rows, beta: Rows) -> Statistics:
+    """A row is NaN if its peak is not finite or β is NaN, whatever is live in it and comes out of exp."""
+    return Statistics(peak, jnp.where(jnp.isfinite(peak) & ~jnp.isnan(beta), excess, jnp.nan))
 
 
 def label_statistics(
-    x: Logits, labels: Labels, bad: Rows, ignored: Rows | None, beta: Rows, where: Mask, axes: Axes
+    x: Logits,
+    labels: Labels,
+    bad: Rows,
+    ignored: Rows | None,
+    beta: Rows,
+    where: Mask,
+    axes: Axes,
+    fine: bool,
 ) -> Statistics:
-    """The same for rows with labels; an excess that is not at the label is exact beside 1 only."""
+    """The same for rows with labels, NaN in bad rows and 0 in ignored ones.
+
+    Without `fine` the excess of a row whose label is not at the peak is exact beside 1 only: enough for the label.
+    """
     x, beta = lax.stop_gradient((x, beta))
 
     def found(x, labels, bad, ignored, beta, where):
-        peak = _peak(x, beta, where, bad, ignored, axes)
-        return _with(peak, labelled.excess_of(x, labels, beta, where, peak, axes), ignored)
+        peak = jnp.where(bad, jnp.nan, reference.peak_of(x, beta, where, axes))
+        peak = peak if ignored is None else jnp.where(ignored, 0, peak)
+        excess = labelled.excess_of(x, labels, beta, where, peak, axes, fine)
+        peak, excess = _checked(peak, excess, beta)
+        return Statistics(peak, excess if ignored is None else jnp.where(ignored, 0, excess))
 
     return classes.alone(found, axes, x, labels, bad, ignored, beta, where)
 
 
-def _peak(x: Logits, beta: Rows, where: Mask, bad: Rows | None, ignored: Rows | None, axes: Axes) -> Rows:
-    peak = reference.peak_of(x, beta, where, axes)
-    peak = peak if bad is None else jnp.where(bad, jnp.nan, peak)
-    return peak if ignored is None else jnp.where(ignored, 0, peak)
-
-
-def _with(peak: Rows, excess: Rows, ignored: Rows | None) -> Statistics:
-    """A row whose peak is NaN is NaN, also where nothing in it is live."""
-    excess = jnp.where(jnp.isnan(peak), jnp.nan, excess)
-    return Statistics(peak, excess if ignored is None else jnp.where(ignored, 0, excess))
-
-
-def without(rows: Rows, x: Logits, stats: Statistics) -> tuple[Logits, Statistics]:
-    """Zeros in these rows, so that no NaN of theirs meets a zero cotangent in a derivative of what follows."""
-    return jnp.where(rows, 0, x), Statistics(*(jnp.where(rows, 0, s) for s in stats))
+def without(rows: Rows, x: Logits, stats: Statistics, beta: Rows) -> tuple[Logits, Statistics, Rows]:
+    """Numbers in these rows, so that no NaN of theirs meets a zero cotangent in a derivative of what follows."""
+    return jnp.where(rows, 0, x), Statistics(*(jnp.where(rows, 0, s) for s in stats)), jnp.where(rows, 1, beta)
 
 
 @jax.custom_jvp
@@ -129,8 +128,8 @@ def gap(x: Logits, beta: Rows, where: Mask, peak: Rows) -> Logits:
 @jax.custom_jvp
 def signed_gap(x: Logits, beta: Rows, where: Mask, peak: Rows) -> Logits:
     """t of any sign, for a peak that some live entries may pass; −∞ where absent, and beside the peak at β = ±∞."""
-    t = reference.signed_gap(x, beta, peak)
-    return jnp.where(live(x, where), jnp.where(jnp.isinf(beta), -jnp.abs(t), t), -jnp.inf)
+    t = jnp.where(jnp.isinf(beta), reference.gap(x, beta, where, peak), reference.signed_gap(x, beta, peak))
+    return jnp.where(live(x, where), t, -jnp.inf)
 
 
 def _gap_tangent(primals, tangents):
@@ -214,13 +213,25 @@ def _(axes, primals, tangents):
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(4,))
 def log_weights(x: Logits, beta: Rows, where: Mask, stats: Statistics, axes: Axes) -> Logits:
-    """log p; −∞ where absent, or NaN in a row that is poisoned."""
+    """log p; −∞ where absent, NaN where not masked in a row that is poisoned."""
     return reference.log_weights(x, beta, where, stats)
 
 
 @log_weights.defjvp
 def _(axes, primals, tangents):
     return log_weights(*primals, axes), _log_weight_tangent(primals, tangents, axes)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(4,))
+def live_log_weights(x: Logits, beta: Rows, where: Mask, stats: Statistics, axes: Axes) -> Logits:
+    """The same, constant where absent."""
+    return reference.log_weights(x, beta, where, stats)
+
+
+@live_log_weights.defjvp
+def _(axes, primals, tangents):
+    moved = _log_weight_tangent(primals, tangents, axes)
+    return live_log_weights(*primals, axes), jnp.where(live(primals[0], primals[2]), moved, 0)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(4,))
@@ -284,7 +295,7 @@ def label_log_weight(
 @label_log_weight.defjvp
 def _(axes, primals, tangents):
     x, labels, unused, beta, where, stats = primals
-    x, stats = (x, stats) if unused is None else without(unused, x, stats)
+    x, stats, beta = (x, stats, beta) if unused is None else without(unused, x, stats, beta)
     moved = _log_weight_tangent((x, beta, where, stats), (tangents[0], tangents[3]), axes)
     moved = jnp.where(at_label(class_index(x.shape, axes), labels, x), moved, 0)
     moved = jnp.sum(moved, axes, keepdims=True)
@@ -311,7 +322,7 @@ def label_pull(
 @label_pull.defjvp
 def _(axes, primals, tangents):
     g, level, _, x, labels, used, beta, where, stats = primals
-    x, stats = without(~used, x, stats)
+    x, stats, beta = without(~used, x, stats, beta)
     moved = (g + level) * _weight_tangent((x, beta, where, stats), (tangents[3], tangents[6]), axes)
     moved += label_pull(*tangents[:3], x, labels, used, beta, where, stats, axes)
     return label_pull(*primals, axes), jnp.where(used, moved, 0)
