@@ -42,6 +42,7 @@ def test_float32_jit(case):
             verify(case, row, np.float32, "row", jit=True)
 
 
+@pytest.mark.slow  # the torture list runs eagerly every time
 @CASES
 def test_float32_eager(case):
     """As a user types it: XLA sees the operator alone, and its cotangents in a second program."""
