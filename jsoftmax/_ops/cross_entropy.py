@@ -265,7 +265,7 @@ def _times(y, factor):
     return y if factor is None else y * factor
 
 
-def _option_bars(options, bars):
+def option_bars(options, bars):
     return Options(*(o if o is None else ax.sum_to(bar, o.shape) for o, bar in zip(options, bars, strict=True)))
 
 
@@ -280,7 +280,7 @@ def _distribution_fwd(x, labels, where, beta, options, axes):
     stats = statistics(x, beta, where, axes)
     q = _times(labels.astype(stats.peak.dtype), _scaled(options.class_weights, options))
     loss = 0 - expected_log_weight(q, x, beta, where, stats, axes, True)  # (2)
-    loss += penalties.value(x, beta, where, stats, options, axes)
+    loss += penalties.value(penalties.sums(x, beta, where, stats, options, axes), options)
     return _poison(loss, jnp.isnan(stats.excess)), (x, labels, where, beta, options, stats)
 
 
@@ -292,8 +292,8 @@ def _distribution_bwd(axes, residuals, g):
     y, scale = labels.astype(stats.peak.dtype), _scaled(options.class_weights, options)
     q = _times(y, scale)
     p = weights(x, beta, where, stats, axes)
-    more = penalties.pull(g, x, beta, where, stats, options, axes)
-    bars = more.options
+    sums = penalties.sums(x, beta, where, stats, options, axes)
+    more = penalties.pull(g, sums, beta, stats, options)
 
     def mass(x, where, q, w):
         return g * q if more.even is None else g * q + jnp.where(live(x, where), _times(more.even, w), 0)
@@ -306,12 +306,12 @@ def _distribution_bwd(axes, residuals, g):
     beta_bar = more.beta + pullback.to_beta(t_bar - g * absent * p, x, beta, where, stats, axes)  # (5)
     each = masked(-g * finite_log_weights(x, beta, where, stats, axes), where)
     labels_bar = _times(each, scale).astype(labels.dtype)  # (4)
-    if scale is not None:
-        unit = y * each
-        smoothed = jnp.sum(_times(unit, options.class_weights), axes, keepdims=True)
-        weighted = bars.class_weights + _times(unit, _kept(options))
-        bars = bars._replace(smoothing=bars.smoothing - smoothed, class_weights=weighted)
-    return x_bar, labels_bar, None, ax.sum_to(beta_bar, rows_of_beta), _option_bars(options, bars)
+    unit = y * each
+    smoothing_bar = more.smoothing - jnp.sum(_times(unit, options.class_weights), axes, keepdims=True)
+    z_loss_bar = None if options.z_loss is None else penalties.z_loss_bar(g, sums.log_z)
+    weights_bar = penalties.class_weights_bar(more.even, x, beta, where, stats, axes) + _times(unit, _kept(options))
+    bars = Options(smoothing_bar, z_loss_bar, weights_bar)
+    return x_bar, labels_bar, None, ax.sum_to(beta_bar, rows_of_beta), option_bars(options, bars)
 
 
 _ruled_distribution_loss = with_vjp(_distribution_primal, _distribution_fwd, _distribution_bwd, static=(5,))
@@ -320,11 +320,8 @@ _ruled_distribution_loss = with_vjp(_distribution_primal, _distribution_fwd, _di
 # integer labels ----------------------------------------------------------------------------------------------------
 
 
-def _index_primal(x, labels, ignored, where, beta, options, axes):
-    return _index_fwd(x, labels, ignored, where, beta, options, axes)[0]
-
-
-def _index_fwd(x, labels, ignored, where, beta, options, axes):
+def index_value(x, labels, ignored, where, beta, options, axes):
+    """(Loss, statistics) of each row."""
     # without a class to point at a row is NaN, and so are the weights that its derivatives are made of
     bad = ~is_class(labels, ax.class_count(x.shape, axes))
     bad = bad if ignored is None else bad & ~ignored
@@ -336,29 +333,18 @@ def _index_fwd(x, labels, ignored, where, beta, options, axes):
     loss = loss if scale is None else 0 - times_log(scale, -loss)
     # an ignored row may hold anything, NaN included: nothing of it goes on
     kept = x if ignored is None else jnp.where(ignored, 0, x)
-    loss += penalties.value(kept, beta, where, stats, options, axes)
+    loss += penalties.value(penalties.sums(kept, beta, where, stats, options, axes), options)
     loss = _poison(loss, jnp.isnan(stats.excess))
-    loss = loss if ignored is None else jnp.where(ignored, 0, loss)
-    return loss, (x, labels, ignored, where, beta, options, stats)
+    return (loss if ignored is None else jnp.where(ignored, 0, loss)), stats
 
 
-def _of_label(w, x, labels, axes):
-    """w_y of each row."""
-    return w if w is None else labelled.pick(w, labels, x, axes)
-
-
-def _index_bwd(axes, residuals, g):
-    x, labels, ignored, where, beta, options, stats = residuals
+def index_pull(g, x, labels, ignored, where, beta, options, stats, axes):
+    """Cotangents of (x, β, options) for that of the losses; those of β and the options one a row, of w one a logit."""
     used, g = _used(g, jnp.isnan(stats.excess), ignored)
     w = _of_label(options.class_weights, x, labels, axes)
     scale = _scaled(w, options)
     row, on, slope = without(~used, x, stats, beta)
-    more = penalties.pull(g, row, slope, where, on, options, axes)
-    bars = more.options
-    if options.z_loss is not None:  # all that is left of log Z, which may be small beside 1
-        bars = bars._replace(
-            z_loss=penalties.z_loss_bar(g, row, slope, where, statistics(row, slope, where, axes), axes)
-        )
+    more = penalties.pull(g, penalties.sums(row, slope, where, on, options, axes), slope, on, options)
     scaled = _times(g, scale)
     if more.even is None or options.class_weights is None:
         level = more.level + more.total
@@ -377,12 +363,38 @@ def _index_bwd(axes, residuals, g):
     absent = jnp.where(log_p == -jnp.inf, scaled, 0) * weights(row, slope, where, on, axes)
     beta_bar = more.beta + pullback.to_beta(t_bar - absent, row, slope, where, on, axes)  # (5)
     beta_bar = _poison(beta_bar, jnp.isnan(on.excess))
+    smoothing_bar, z_loss_bar, weights_bar = more.smoothing, None, None
+    if options.z_loss is not None:  # all that is left of log Z, which may be small beside 1
+        exact = statistics(row, slope, where, axes)
+        log_z = penalties.sums(row, slope, where, exact, Options(None, options.z_loss, None), axes).log_z
+        z_loss_bar = penalties.z_loss_bar(g, log_z)
     if scale is not None:
         unit = -g * jnp.where(log_p == -jnp.inf, 0, log_p)
         reached = at_label(ax.class_index(x.shape, axes), labels, x) | (jnp.isnan(on.excess) & live(row, where))
-        weighted = bars.class_weights + jnp.where(reached, _times(unit, _kept(options)), 0)
-        bars = bars._replace(smoothing=bars.smoothing - _times(unit, w), class_weights=weighted)
-    return x_bar, None, None, None, ax.sum_to(beta_bar, beta.shape), _option_bars(options, bars)
+        smoothing_bar -= _times(unit, w)
+        weights_bar = jnp.where(reached, _times(unit, _kept(options)), 0)
+        weights_bar += penalties.class_weights_bar(more.even, row, slope, where, on, axes)
+    return x_bar, beta_bar, Options(smoothing_bar, z_loss_bar, weights_bar)
+
+
+def _of_label(w, x, labels, axes):
+    """w_y of each row."""
+    return w if w is None else labelled.pick(w, labels, x, axes)
+
+
+def _index_primal(x, labels, ignored, where, beta, options, axes):
+    return index_value(x, labels, ignored, where, beta, options, axes)[0]
+
+
+def _index_fwd(x, labels, ignored, where, beta, options, axes):
+    loss, stats = index_value(x, labels, ignored, where, beta, options, axes)
+    return loss, (x, labels, ignored, where, beta, options, stats)
+
+
+def _index_bwd(axes, residuals, g):
+    x, labels, ignored, where, beta, options, stats = residuals
+    x_bar, beta_bar, bars = index_pull(g, x, labels, ignored, where, beta, options, stats, axes)
+    return x_bar, None, None, None, ax.sum_to(beta_bar, beta.shape), option_bars(options, bars)
 
 
 _ruled_index_loss = with_vjp(_index_primal, _index_fwd, _index_bwd, static=(6,))

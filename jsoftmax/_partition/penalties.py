@@ -5,7 +5,8 @@
     smoothing   ε/K Σ_j w_j (−log p_j)          t_bar_j  =  ε/K (p_j Σ_i w_i − w_j)                   (13)
     z-loss      λ L²                            t_bar_j  =  2 λ L p_j,    β_bar += 2 λ L m             (14)
 
-In (14) Σ_j t_bar_j is not 0, so β_bar has the peak in it beside (12). An empty row adds nothing.
+In (14) Σ_j t_bar_j is not 0, so β_bar has the peak in it beside (12). An empty row adds nothing. All of it is made of
+the numbers in `Sums`, wherever they come from.
 """
 
 from typing import Any, NamedTuple
@@ -32,27 +33,41 @@ class Options(NamedTuple):
     class_weights: Any  # w, of size 1 outside the class axes
 
 
-def _even(x: Logits, where: Mask, stats: Statistics, options: Options, axes: Axes):
-    """w, and 1/K, which is 0 for an empty row."""
-    w = jnp.ones((1,) * x.ndim, stats.peak.dtype) if options.class_weights is None else options.class_weights
-    count = classes.total(lambda x, where: live(x, where).astype(stats.peak.dtype), axes, x, where)
-    return w, jnp.where(count == 0, 0, 1 / jnp.maximum(count, 1))
+class Sums(NamedTuple):
+    """What the options read of a row; None where not given."""
+
+    share: Any  # 1/K, and 0 for an empty row
+    log_p: Any  # Σ w_j log p_j over live classes
+    log_z: Any  # L with a square that is a number wherever λ = 0, and 0 for an empty row
 
 
-def _log_z(x: Logits, beta: Rows, where: Mask, stats: Statistics, axes: Axes) -> Rows:
-    """L with a square that is a number wherever λ = 0, and 0 for an empty row."""
-    log_z = limits.saturate(log_partition(x, beta, where, stats, axes))
-    return jnp.where(stats.excess == -1, 0, log_z)
+def share_of(count: Rows) -> Rows:
+    """1/K, and 0 for an empty row."""
+    return jnp.where(count == 0, 0, 1 / jnp.maximum(count, 1))
 
 
-def value(x: Logits, beta: Rows, where: Mask, stats: Statistics, options: Options, axes: Axes):
+def finite_log_z(log_z: Rows, stats: Statistics) -> Rows:
+    """L as in `Sums`."""
+    return jnp.where(stats.excess == -1, 0, limits.saturate(log_z))
+
+
+def sums(x: Logits, beta: Rows, where: Mask, stats: Statistics, options: Options, axes: Axes) -> Sums:
+    share = log_p = log_z = None
+    if options.smoothing is not None:
+        w = jnp.ones((1,) * x.ndim, stats.peak.dtype) if options.class_weights is None else options.class_weights
+        share = share_of(classes.total(lambda x, where: live(x, where).astype(stats.peak.dtype), axes, x, where))
+        log_p = expected_log_weight(w, x, beta, where, stats, axes, False)
+    if options.z_loss is not None:
+        log_z = finite_log_z(log_partition(x, beta, where, stats, axes), stats)
+    return Sums(share, log_p, log_z)
+
+
+def value(found: Sums, options: Options):
     y: Any = 0.0
     if options.smoothing is not None:
-        w, share = _even(x, where, stats, options, axes)
-        y -= times_log(options.smoothing * share, expected_log_weight(w, x, beta, where, stats, axes, False))
+        y -= times_log(options.smoothing * found.share, found.log_p)
     if options.z_loss is not None:
-        log_z = _log_z(x, beta, where, stats, axes)
-        y += options.z_loss * log_z * log_z
+        y += options.z_loss * found.log_z * found.log_z
     return y
 
 
@@ -63,29 +78,29 @@ class Pull(NamedTuple):
     even: Rows | None
     total: Rows  # the sum of `even` over live classes
     beta: Any  # β_bar beside (12)
-    options: Options  # their cotangents
+    smoothing: Any  # ε_bar
 
 
-def pull(g: Rows, x: Logits, beta: Rows, where: Mask, stats: Statistics, options: Options, axes: Axes) -> Pull:
+def pull(g: Rows, found: Sums, beta: Rows, stats: Statistics, options: Options) -> Pull:
     """For the cotangent `g` of the value."""
-    level, even, total, bars = jnp.zeros_like(g), None, jnp.zeros_like(g), Options(0.0, 0.0, 0.0)
+    level, even, total = jnp.zeros_like(g), None, jnp.zeros_like(g)
     beta_bar: Any = 0.0
+    smoothing_bar: Any = 0.0
     if options.smoothing is not None:
-        w, share = _even(x, where, stats, options, axes)
-        each = g * options.smoothing * share
-        even, total = each, jnp.where(share == 0, 0, g * options.smoothing)
-        each_bar = jnp.where(live(x, where), -each * finite_log_weights(x, beta, where, stats, axes), 0)
-        log_p = expected_log_weight(w, x, beta, where, stats, axes, False)
-        bars = bars._replace(smoothing=-g * share * jnp.where(log_p == -jnp.inf, 0, log_p), class_weights=each_bar)
+        even, total = g * options.smoothing * found.share, jnp.where(found.share == 0, 0, g * options.smoothing)
+        smoothing_bar = -g * found.share * jnp.where(found.log_p == -jnp.inf, 0, found.log_p)
     if options.z_loss is not None:
-        log_z = _log_z(x, beta, where, stats, axes)
-        slope = 2 * g * options.z_loss * log_z
-        level = slope  # (14)
-        beta_bar = limits.held(limits.saturate(slope * stats.peak), beta, stats.excess)
-        bars = bars._replace(z_loss=z_loss_bar(g, x, beta, where, stats, axes))
-    return Pull(level, even, total, beta_bar, bars)
+        level = 2 * g * options.z_loss * found.log_z  # (14)
+        beta_bar = limits.held(limits.saturate(level * stats.peak), beta, stats.excess)
+    return Pull(level, even, total, beta_bar, smoothing_bar)
 
 
-def z_loss_bar(g: Rows, x: Logits, beta: Rows, where: Mask, stats: Statistics, axes: Axes) -> Rows:
-    log_z = _log_z(x, beta, where, stats, axes)
+def z_loss_bar(g: Rows, log_z: Rows) -> Rows:
     return limits.saturate(g * log_z * log_z)
+
+
+def class_weights_bar(even: Rows | None, x: Logits, beta: Rows, where: Mask, stats: Statistics, axes: Axes):
+    """Of the smoothed terms, one for each logit."""
+    if even is None:
+        return 0.0
+    return jnp.where(live(x, where), -even * finite_log_weights(x, beta, where, stats, axes), 0)

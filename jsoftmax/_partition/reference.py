@@ -119,7 +119,6 @@ def peak_of(x: Logits, beta: Rows, where: Mask, axes: Axes) -> Rows:
 
 def excess_of(x: Logits, beta: Rows, where: Mask, peak: Rows, axes: Axes, fine: bool = True) -> Rows:
     """s of (2), −1 for an empty row, NaN if poisoned; without `fine` as Σ exp(t) − 1."""
-
     return excess_in(frame(beta, peak), x, where, axes, fine)
 
 

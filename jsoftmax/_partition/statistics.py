@@ -302,21 +302,7 @@ def _(axes, primals, tangents):
     return label_log_weight(*primals, axes), moved if unused is None else jnp.where(unused, 0, moved)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(9,))
-def label_pull(
-    g: Rows,
-    level: Rows,
-    even: Rows | None,
-    x: Logits,
-    labels: Labels,
-    used: Rows,
-    beta: Rows,
-    where: Mask,
-    stats: Statistics,
-    axes: Axes,
-) -> Logits:
-    """g (p_j − δ_jy) + level p_j − even, without cancellation in 1 − p_y, `even` at live classes; 0 in unused rows."""
-    return labelled.pull(g, level, even, x, labels, used, beta, where, stats, axes)
+label_pull = jax.custom_jvp(labelled.pull, nondiff_argnums=(9,))
 
 
 @label_pull.defjvp
