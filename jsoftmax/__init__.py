@@ -6,6 +6,7 @@ from jsoftmax._ops.cross_entropy import softmax_cross_entropy as softmax_cross_e
 from jsoftmax._ops.cross_entropy import (
     softmax_cross_entropy_with_integer_labels as softmax_cross_entropy_with_integer_labels,
 )
+from jsoftmax._ops.linear import linear_softmax_cross_entropy as linear_softmax_cross_entropy
 from jsoftmax._ops.logmeanexp import logmeanexp as logmeanexp
 from jsoftmax._ops.logsumexp import logsumexp as logsumexp
 from jsoftmax._ops.softmax import log_softmax as log_softmax

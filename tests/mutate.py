@@ -57,7 +57,8 @@ class Mutant(NamedTuple):
 CORE_AXES, CORE_LABELS, CORE_MEAN = "_core/axes.py", "_core/labels.py", "_core/reduce.py"
 REFERENCE, STATISTICS, PULLBACK = "_partition/reference.py", "_partition/statistics.py", "_partition/pullback.py"
 PENALTIES, SPATIAL = "_partition/penalties.py", "_ops/spatial.py"
-LABELLED = "_partition/labelled.py"
+LABELLED, LAYER, STREAMED = "_partition/labelled.py", "_partition/layer.py", "_partition/streamed.py"
+LINEAR = "_ops/linear.py"
 CROSS_ENTROPY, LOGSUMEXP, SOFTMAX = "_ops/cross_entropy.py", "_ops/logsumexp.py", "_ops/softmax.py"
 
 MUTANTS = (
@@ -93,7 +94,7 @@ MUTANTS = (
     Mutant(
         "one-hot",
         LABELLED,
-        "jnp.where(at_y, level * (at * unit) - g * rest, e * ((g + level) * unit))",
+        "jnp.where(at_y, at_label_bar(g, level, at, stats), e * ((g + level) * unit))",
         "e * ((g + level) * unit)",
         "test_torture.py -k 'eager and T01 and cross_entropy'",
     ),
@@ -144,8 +145,8 @@ MUTANTS = (
     Mutant(
         "bad-label-not-poisoned-in-value",
         CROSS_ENTROPY,
-        "    loss = _poison(loss, jnp.isnan(stats.excess))\n",
-        "",
+        "    loss = poison(loss + penalties.value(sums, options), jnp.isnan(stats.excess))\n",
+        "    loss += penalties.value(sums, options)\n",
         "test_torture.py -k 'eager and L01'",
     ),
     Mutant(
@@ -158,8 +159,8 @@ MUTANTS = (
     Mutant(
         "ignored-row-times-0",
         CROSS_ENTROPY,
-        "loss if ignored is None else jnp.where(ignored, 0, loss)\n    return",
-        "loss if ignored is None else jnp.where(ignored, 0, 1) * (loss + jnp.max(x))\n    return",
+        "    kept = x if ignored is None else jnp.where(ignored, 0, x)\n    sums =",
+        "    kept, log_p = x, log_p + 0 * jnp.max(x, axes, keepdims=True)\n    ignored = None\n    sums =",
         "test_torture.py -k 'eager and L02'",
     ),
     Mutant(
@@ -186,7 +187,7 @@ MUTANTS = (
     Mutant(
         "absent-label-pulls-β",
         CROSS_ENTROPY,
-        "jnp.where(log_p == -jnp.inf, scaled, 0) * weights",
+        "jnp.where(log_p == -jnp.inf, pulled, 0) * weights",
         "0 * weights",
         "test_value_and_grad.py -k 'half_precision and bfloat16-softmax_cross_entropy_with'",
     ),
@@ -212,19 +213,19 @@ MUTANTS = (
         "    return w\n",
         "test_torture.py -k 'eager and W01'",
     ),
-    Mutant("z-loss-value-only", PENALTIES, "        level = slope  # (14)\n", "", "test_torture.py -k 'eager and W02'"),
+    Mutant("z-loss-value-only", PENALTIES, "level = 2 * g", "level = 0 * g", "test_torture.py -k 'eager and W02'"),
     Mutant(
         "z-loss-of-an-empty-row",
         PENALTIES,
-        "return jnp.where(stats.excess == -1, 0, log_z)",
-        "return log_z",
+        "return jnp.where(stats.excess == -1, 0, limits.saturate(log_z))",
+        "return limits.saturate(log_z)",
         "test_torture.py -k 'eager and W02'",
     ),
     Mutant(
         "z-loss-without-the-peak-in-β",
         PENALTIES,
-        "limits.saturate(slope * stats.peak)",
-        "limits.saturate(slope * 0)",
+        "limits.saturate(level * stats.peak)",
+        "limits.saturate(level * 0)",
         "test_loss_options.py -k 'float64 and ignore'",
     ),
     Mutant(
@@ -568,16 +569,73 @@ MUTANTS = (
     Mutant(
         "mesh-not-aligned",
         "_core/mesh.py",
-        "_cast(_shard_as(a, x), axes - _varying(a))",
-        "_shard_as(a, x)",
+        "_cast(a, axes - _varying(a))",
+        "a",
         "test_sharding.py -k 'shard_map_of_reverse and [softmax-checked-shared]'",
     ),
     Mutant(
         "operands-in-their-own-sharding",
         "_core/mesh.py",
-        "_cast(_shard_as(a, x), axes - _varying(a))",
-        "_cast(a, axes - _varying(a))",
+        "vary(*(a if a is None else _shard_as(a, x) for",
+        "vary(*(a for",
         "test_sharding.py -k 'replicated and logsumexp'",
+    ),
+    # the linear layer
+    Mutant(
+        "ignored-token-in-the-weight",
+        LAYER,
+        "_add_outer(shared.weight, jnp.where(kept, x, 0), u",
+        "_add_outer(shared.weight, x, u",
+        "test_linear_rules.py -k 'leaves_no_trace'",
+    ),
+    Mutant(
+        "ignored-token-in-the-inputs",
+        LAYER,
+        "        x_bar = jnp.where(kept, x_bar, 0)\n",
+        "        x_bar = x_bar + 0 * x\n",
+        "test_linear_rules.py -k 'leaves_no_trace'",
+    ),
+    Mutant("soft-cap-without-slope", LAYER, "z_bar * cap_slope(raw, cap)", "z_bar", "test_linear.py -k every_argument"),
+    Mutant("soft-cap-of-−∞", LAYER, "jnp.isinf(z) | jnp.isinf(cap), z", "jnp.isinf(cap), z", "test_linear.py -k every"),
+    Mutant(
+        "product-in-half-precision",
+        LAYER,
+        "    return lax.dot_general(x, w, numbers, preferred_element_type=dtypes.wide(x.dtype))",
+        "    return dtypes.widen(lax.dot_general(x, w, numbers))",
+        "test_linear.py -k common_dtype",
+    ),
+    Mutant(
+        "padding-counts",
+        LINEAR,
+        "ignored = missing if",
+        "ignored = ignored if",
+        "test_linear.py -k 'blocks and tokens'",
+    ),
+    Mutant("label-of-the-first-block", STREAMED, "labels - start", "labels", "test_linear.py -k 'blocks and classes'"),
+    Mutant("drop-of-another-peak", STREAMED, "found.count * moved)", "0 * moved)", "test_linear.py -k every_argument"),
+    Mutant(
+        "turn-of-another-peak", STREAMED, "(1 + found.stats.excess) * moved", "0", "test_linear.py -k every_argument"
+    ),
+    Mutant(
+        "first-of-the-last-block",
+        STREAMED,
+        "jnp.where(same, found.first,",
+        "jnp.where(~same, found.first,",
+        "test_linear.py -k prediction",
+    ),
+    Mutant(
+        "cotangents-of-float16-as-they-come",
+        LINEAR,
+        "if layer.inputs.dtype != jnp.float16:",
+        "if True:",
+        "test_linear.py -k 'half_precision and float16'",
+    ),
+    Mutant(
+        "statistics-of-another-product",
+        LINEAR,
+        "_, moved = jax.jvp(whole, primals[:5], tangents[:5])",
+        "moved = jax.tree.map(jnp.zeros_like, bars)",
+        "test_linear_rules.py -k second_order",
     ),
 )
 

@@ -472,6 +472,76 @@ def softmax_cross_entropy_with_integer_labels(
     return out if g is None else {name: bar for name, bar in out.items() if name != "labels"}
 
 
+def _layer(inputs, weight, bias, class_axis, soft_cap):
+    """(x W + b, v = (x W + b) / c, the capped logits); v is 0 where there is no cap or the logit is infinite."""
+    w = to_mpf(weight) if class_axis == 1 else to_mpf(weight).T
+    raw = (
+        np.dot(to_mpf(inputs), w)
+        if w.shape[0]
+        else _fill([ZERO] * (len(inputs) * w.shape[1]), (len(inputs), w.shape[1]))
+    )
+    raw = raw if bias is None else raw + to_mpf(bias)
+    cap = INF if soft_cap is None else to_mpf(soft_cap).item()
+    v = _fill([r / cap if mp.isfinite(r) else ZERO for r in raw.ravel()], raw.shape)
+    free = cap == INF
+    z = [r if free or not mp.isfinite(r) else cap * mp.tanh(t) for r, t in zip(raw.ravel(), v.ravel(), strict=True)]
+    return raw, v, _fill(z, raw.shape)
+
+
+def _through_layer(z_bar, inputs, weight, v, class_axis):
+    """Cotangents of inputs, weight, bias and soft cap."""
+    turn = _fill([mp.tanh(t) - t * mp.sech(t) ** 2 for t in v.ravel()], v.shape)
+    u = z_bar * _fill([mp.sech(t) ** 2 for t in v.ravel()], v.shape)
+    w = to_mpf(weight) if class_axis == 1 else to_mpf(weight).T
+    w_bar = np.dot(to_mpf(inputs).T, u)
+    return {
+        "inputs": np.dot(u, w.T),
+        "weight": w_bar if class_axis == 1 else w_bar.T,
+        "bias": u.sum(0),
+        "soft_cap": np.asarray((z_bar * turn).sum(), object),
+    }
+
+
+def _entropy(z, beta, g):
+    """−Σ p log p of each row, or its cotangents (z_bar, β_bar): −β p_j (log p_j + H) and −β Var[z]."""
+    slope = np.reshape(_numbers(beta, z.shape[:1]), (-1, 1))
+    p, log_p = softmax.exact(z, beta=slope), log_softmax.exact(z, beta=slope)
+    rows = [[a * b if a != 0 else ZERO for a, b in zip(*pair, strict=True)] for pair in zip(p, log_p, strict=True)]
+    h = [-mp.fsum(row) for row in rows]
+    if g is None:
+        return _fill(h, z.shape[:1])
+    z_bar = [
+        ZERO if a == 0 else -k * s[0] * a * (b + e)
+        for k, s, e, row in zip(to_mpf(g), slope, h, zip(p, log_p, strict=True), strict=True)
+        for a, b in zip(*row, strict=True)
+    ]
+    beta_bar = []
+    for k, s, q, x in zip(to_mpf(g), slope, p, z, strict=True):
+        mean = mp.fsum(a * b for a, b in zip(q, x, strict=True) if a != 0)
+        beta_bar.append(-k * s[0] * mp.fsum(a * (b - mean) ** 2 for a, b in zip(q, x, strict=True) if a != 0))
+    return _fill(z_bar, z.shape), _fill(beta_bar, z.shape[:1])
+
+
+@_rounds
+def linear_softmax_cross_entropy(
+    inputs, weight, labels, *, bias=None, class_axis=1, beta=1.0, soft_cap=None, ignore_label=None, g=None, **options
+):
+    """inputs [N, D]. (losses, logsumexp, entropy), or the cotangents of all arguments for those in the tuple `g`."""
+    _, v, z = _layer(inputs, weight, bias, class_axis, soft_cap)
+    loss = functools.partial(
+        softmax_cross_entropy_with_integer_labels.exact, z, labels, beta=beta, ignore_label=ignore_label, **options
+    )
+    if g is None:
+        return loss(), logsumexp.exact(z, beta=beta), _entropy(z, beta, None)
+    bars, more = loss(g=g[0]), logsumexp.exact(z, beta=beta, g=g[1])
+    z_bar, beta_bar = _entropy(z, beta, g[2])
+    z_bar = z_bar + bars.pop("logits") + more["x"]
+    beta_bar = _pull_back(beta_bar.ravel().tolist(), z.shape[:1], beta)
+    return (
+        bars | _through_layer(z_bar, inputs, weight, v, class_axis) | {"beta": bars["beta"] + more["beta"] + beta_bar}
+    )
+
+
 @_rounds
 def weighted_mean(losses, weights=None, *, g=None):
     """(Σ w l / Σ w, Σ w); a loss of weight 0 is dropped whatever it holds, and the mean of nothing is 0.
@@ -505,6 +575,7 @@ logsumexp_vjp, logmeanexp_vjp = _vjp(logsumexp), _vjp(logmeanexp)
 softmax_cross_entropy_vjp = _vjp(softmax_cross_entropy)
 softmax_cross_entropy_with_integer_labels_vjp = _vjp(softmax_cross_entropy_with_integer_labels)
 weighted_mean_vjp = _vjp(weighted_mean)
+linear_softmax_cross_entropy_vjp = _vjp(linear_softmax_cross_entropy)
 
 
 def directional(exact, arguments, direction):

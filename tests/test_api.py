@@ -24,6 +24,7 @@ COMPILE_LIGHTLY = True
 INT = "softmax_cross_entropy_with_integer_labels"
 DIST = "softmax_cross_entropy"
 SPATIAL = "spatial_softmax_cross_entropy"  # has tests of its own: test_spatial.py
+LINEAR = "linear_softmax_cross_entropy"  # and so has this: test_linear.py
 SIGNATURES = {
     "softmax": "(x, axis=-1, where=None, *, beta=1.0, temperature=None, base=None)",
     "log_softmax": "(x, axis=-1, where=None, *, beta=1.0, temperature=None, base=None)",
@@ -36,10 +37,13 @@ SIGNATURES = {
     "label_smoothing=0.0, z_loss=0.0, class_weights=None, ignore_label=None)",
     SPATIAL: "(logits, labels, *, axis=1, where=None, beta=1.0, temperature=None, base=None, label_smoothing=0.0, "
     "z_loss=0.0, class_weights=None, ignore_label=None, weights=None, normalization='valid')",
+    LINEAR: "(inputs, weight, labels, *, bias=None, class_axis=1, beta=1.0, temperature=None, base=None, "
+    "soft_cap=None, label_smoothing=0.0, z_loss=0.0, ignore_label=None, weights=None, reduction='none', "
+    "block_size=None, return_stats=False)",
     "weighted_mean": "(losses, weights=None)",
     "forward_mode": "()",
 }
-OPERATORS = [name for name in SIGNATURES if name not in ("weighted_mean", "forward_mode", SPATIAL)]
+OPERATORS = [name for name in SIGNATURES if name not in ("weighted_mean", "forward_mode", SPATIAL, LINEAR)]
 THREE_NAMES = [name for name in OPERATORS if "temperature" in SIGNATURES[name]]
 LOSSES = (DIST, INT)
 

@@ -57,7 +57,7 @@ def _is_wide_integer(value: np.ndarray) -> bool:
     return value.dtype.kind in "iu" and value.dtype.itemsize > 4
 
 
-def axes(name: str, axis: Any, ndim: int) -> tuple[int, ...]:
+def axes(name: str, axis: Any, ndim: int, argument: str = "axis") -> tuple[int, ...]:
     """`axis` as non-negative integers in the order given; None is all axes."""
     if axis is None:
         return tuple(range(ndim))
@@ -66,14 +66,14 @@ def axes(name: str, axis: Any, ndim: int) -> tuple[int, ...]:
     except TypeError:
         kind = type(axis).__name__
         raise TypeError(
-            f"{name}: `axis` must be an int, a tuple of ints or None, known at trace time, got {kind}."
+            f"{name}: `{argument}` must be an int, a tuple of ints or None, known at trace time, got {kind}."
         ) from None
     for i in given:
         if not -ndim <= i < ndim:
-            raise ValueError(f"{name}: `axis` must be in [{-ndim}, {ndim}) for an array of rank {ndim}, got {i}.")
+            raise ValueError(f"{name}: `{argument}` must be in [{-ndim}, {ndim}) for an array of rank {ndim}, got {i}.")
     found = tuple(i % ndim for i in given)
     if len(set(found)) != len(found):
-        raise ValueError(f"{name}: `axis` must not name an axis twice, got {given} for an array of rank {ndim}.")
+        raise ValueError(f"{name}: `{argument}` must not name an axis twice, got {given} for an array of rank {ndim}.")
     return found
 
 
@@ -157,13 +157,55 @@ def label_smoothing(name: str, value: Any, logits_dtype: Any, rows: tuple[int, .
     return smoothing
 
 
-def class_weights(name: str, value: Any, logits_dtype: Any, classes: int) -> Operand | None:
+def class_numbers(name: str, argument: str, value: Any, logits_dtype: Any, classes: int) -> Operand | None:
     if value is None:
         return None
-    value = _computing(real(name, "class_weights", value), logits_dtype)
+    value = _computing(real(name, argument, value), logits_dtype)
     if value.shape != (classes,):
-        raise ValueError(f"{name}: `class_weights` must have one entry a class, shape ({classes},), got {value.shape}.")
+        raise ValueError(f"{name}: `{argument}` must have one entry a class, shape ({classes},), got {value.shape}.")
     return value
+
+
+def soft_cap(name: str, value: Any, logits_dtype: Any) -> Operand | None:
+    """c > 0, refused where its value is on the host."""
+    if value is None:
+        return None
+    value = _computing(real(name, "soft_cap", value), logits_dtype)
+    if value.shape != ():
+        raise ValueError(f"{name}: `soft_cap` must be one number, got shape {value.shape}.")
+    if isinstance(value, np.ndarray) and not value > 0:
+        raise ValueError(f"{name}: `soft_cap` must be positive, got {float(value)}.")
+    return value
+
+
+def linear(name: str, inputs: Any, weight: Any, class_axis: Any) -> tuple[Operand, Operand, int]:
+    """A linear layer and what it is applied to; the class axis of its weight."""
+    inputs, weight = real(name, "inputs", inputs), real(name, "weight", weight)
+    if weight.ndim != 2:
+        raise ValueError(f"{name}: `weight` must have two axes, got shape {weight.shape}.")
+    if inputs.ndim < 1:
+        raise ValueError(f"{name}: `inputs` must have an axis of features, got shape ().")
+    (axis,) = axes(name, class_axis, 2, "class_axis")
+    if inputs.shape[-1] != weight.shape[1 - axis]:
+        raise ValueError(
+            f"{name}: `inputs` {inputs.shape} must have as many features as `weight` {weight.shape} has on axis "
+            f"{1 - axis}. With the classes on its axis {1 - axis} give class_axis={1 - axis}."
+        )
+    return inputs, weight, axis
+
+
+def block_size(name: str, value: Any) -> tuple[int | None, int | None]:
+    """(tokens, classes) of a block; None where it is not given."""
+    given = value if isinstance(value, tuple) else (value, None)
+    try:
+        sizes = tuple(n if n is None else op.index(n) for n in given)
+    except TypeError:
+        sizes = ()
+    if len(sizes) != 2 or any(n is not None and n < 1 for n in sizes):
+        raise ValueError(
+            f"{name}: `block_size` must be a positive int, a pair (tokens, classes) or None, got {value!r}."
+        )
+    return sizes
 
 
 def loss_weights(name: str, weights: Any, shape: tuple[int, ...], what: str) -> Operand | None:

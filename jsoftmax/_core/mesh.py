@@ -12,8 +12,13 @@ def align(x, *operands):
     A rule may then return each cotangent as it comes: the sum over the devices that shared an operand is the
     transpose of this cast, and its own sharding comes back by the transpose of the resharding. `None` passes through.
     """
-    axes = frozenset().union(*(_varying(a) for a in (x, *operands) if a is not None))
-    return tuple(a if a is None else _cast(_shard_as(a, x), axes - _varying(a)) for a in (x, *operands))
+    return vary(*(a if a is None else _shard_as(a, x) for a in (x, *operands)))
+
+
+def vary(*operands):
+    """The operands, each varying over every mesh axis that one of them varies over; `None` passes through."""
+    axes = frozenset().union(*(_varying(a) for a in operands if a is not None))
+    return tuple(a if a is None else _cast(a, axes - _varying(a)) for a in operands)
 
 
 def _varying(x) -> frozenset[str]:

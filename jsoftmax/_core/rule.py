@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+from jax.custom_derivatives import CustomVJPPrimal
 
 _forward_mode = jax.make_user_context(False)
 
@@ -32,14 +33,30 @@ def forward_mode():
 
 
 def with_vjp(
-    primal: Callable[..., Any], fwd: Callable[..., Any], bwd: Callable[..., Any], static: tuple[int, ...]
+    primal: Callable[..., Any],
+    fwd: Callable[..., Any],
+    bwd: Callable[..., Any],
+    static: tuple[int, ...],
+    told: bool = False,
 ) -> Callable[..., Any]:
-    """`primal` with the reverse rule (fwd, bwd); the arguments at the positions `static` are hashable constants."""
+    """`primal` with the reverse rule (fwd, bwd); the arguments at the positions `static` are hashable constants.
+
+    If `told`, fwd takes first which arguments are differentiated, a tuple of trees of booleans, and bwd may be given a
+    `SymbolicZero`.
+    """
     ruled = jax.custom_vjp(primal, nondiff_argnums=static)
-    ruled.defvjp(fwd, bwd)
+    ruled.defvjp(functools.partial(_telling, fwd) if told else fwd, bwd, symbolic_zeros=told)
 
     @functools.wraps(primal)
     def operator(*args):
         return primal(*args) if _forward_mode.value else ruled(*args)
 
     return operator
+
+
+def _telling(fwd, *args):
+    def is_told(a):
+        return isinstance(a, CustomVJPPrimal)
+
+    wanted = jax.tree.map(lambda a: a.perturbed if is_told(a) else False, args, is_leaf=is_told)
+    return fwd(wanted, *jax.tree.map(lambda a: a.value if is_told(a) else a, args, is_leaf=is_told))

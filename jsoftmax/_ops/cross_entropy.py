@@ -208,7 +208,7 @@ def _checked(name, logits, axes, label_smoothing, z_loss, class_weights):
     return Options(
         check.label_smoothing(name, label_smoothing, logits.dtype, rows),
         check.row_option(name, "z_loss", z_loss, logits.dtype, rows),
-        check.class_weights(name, class_weights, logits.dtype, ax.class_count(logits.shape, axes)),
+        check.class_numbers(name, "class_weights", class_weights, logits.dtype, ax.class_count(logits.shape, axes)),
     )
 
 
@@ -237,17 +237,17 @@ def _lifted(options, shape, axes):
     return Options(smoothing, z_loss, w if w is None else ax.lift_classes(w, shape, axes))
 
 
-def _poison(y, bad):
+def poison(y, bad):
     """A product and not a choice, for the derivative is NaN too."""
     return y * jnp.where(bad, jnp.nan, 1)
 
 
-def _used(g, bad, ignored=None):
+def used_rows(g, bad, ignored=None):
     """(Rows that something depends on, their cotangent): a row that is not used has gradient 0 even if it is NaN, and
     of a bad row in use all is NaN."""
     used = ~((g == 0) & bad)
     used = used if ignored is None else used & ~ignored
-    return used, jnp.where(used, _poison(g, bad & used), 0)
+    return used, jnp.where(used, poison(g, bad & used), 0)
 
 
 def _kept(options):
@@ -255,7 +255,7 @@ def _kept(options):
     return None if options.smoothing is None else 1 - options.smoothing
 
 
-def _scaled(w, options):
+def scaled(w, options):
     """(1 − ε) w; None stands for 1."""
     kept = _kept(options)
     return w if kept is None else _times(kept, w)
@@ -278,18 +278,18 @@ def _distribution_primal(x, labels, where, beta, options, axes):
 
 def _distribution_fwd(x, labels, where, beta, options, axes):
     stats = statistics(x, beta, where, axes)
-    q = _times(labels.astype(stats.peak.dtype), _scaled(options.class_weights, options))
+    q = _times(labels.astype(stats.peak.dtype), scaled(options.class_weights, options))
     loss = 0 - expected_log_weight(q, x, beta, where, stats, axes, True)  # (2)
     loss += penalties.value(penalties.sums(x, beta, where, stats, options, axes), options)
-    return _poison(loss, jnp.isnan(stats.excess)), (x, labels, where, beta, options, stats)
+    return poison(loss, jnp.isnan(stats.excess)), (x, labels, where, beta, options, stats)
 
 
 def _distribution_bwd(axes, residuals, g):
     x, labels, where, beta, options, stats = residuals
-    used, g = _used(g, jnp.isnan(stats.excess))
+    used, g = used_rows(g, jnp.isnan(stats.excess))
     rows_of_beta = beta.shape
     x, stats, beta = without(~used, x, stats, beta)
-    y, scale = labels.astype(stats.peak.dtype), _scaled(options.class_weights, options)
+    y, scale = labels.astype(stats.peak.dtype), scaled(options.class_weights, options)
     q = _times(y, scale)
     p = weights(x, beta, where, stats, axes)
     sums = penalties.sums(x, beta, where, stats, options, axes)
@@ -328,31 +328,37 @@ def index_value(x, labels, ignored, where, beta, options, axes):
     # the label's own term is the larger one wherever the label is not at the peak, unless its weight is small
     fine = options.class_weights is not None and not (options.smoothing is None and options.z_loss is None)
     stats = label_statistics(x, labels, bad, ignored, beta, where, axes, fine)
-    loss = 0 - label_log_weight(x, labels, ignored, beta, where, stats, axes)  # (1)
-    scale = _scaled(_of_label(options.class_weights, x, labels, axes), options)
-    loss = loss if scale is None else 0 - times_log(scale, -loss)
+    log_p = label_log_weight(x, labels, ignored, beta, where, stats, axes)
+    scale = scaled(_of_label(options.class_weights, x, labels, axes), options)
     # an ignored row may hold anything, NaN included: nothing of it goes on
     kept = x if ignored is None else jnp.where(ignored, 0, x)
-    loss += penalties.value(penalties.sums(kept, beta, where, stats, options, axes), options)
-    loss = _poison(loss, jnp.isnan(stats.excess))
-    return (loss if ignored is None else jnp.where(ignored, 0, loss)), stats
+    sums = penalties.sums(kept, beta, where, stats, options, axes)
+    return index_loss(log_p, scale, sums, stats, ignored, options), stats
+
+
+def index_loss(log_p, scale, sums, stats, ignored, options):
+    """(1) with its options, from the numbers of each row."""
+    loss = 0 - log_p
+    loss = loss if scale is None else 0 - times_log(scale, -loss)
+    loss = poison(loss + penalties.value(sums, options), jnp.isnan(stats.excess))
+    return loss if ignored is None else jnp.where(ignored, 0, loss)
 
 
 def index_pull(g, x, labels, ignored, where, beta, options, stats, axes):
     """Cotangents of (x, β, options) for that of the losses; those of β and the options one a row, of w one a logit."""
-    used, g = _used(g, jnp.isnan(stats.excess), ignored)
+    used, g = used_rows(g, jnp.isnan(stats.excess), ignored)
     w = _of_label(options.class_weights, x, labels, axes)
-    scale = _scaled(w, options)
+    scale = scaled(w, options)
     row, on, slope = without(~used, x, stats, beta)
     more = penalties.pull(g, penalties.sums(row, slope, where, on, options, axes), slope, on, options)
-    scaled = _times(g, scale)
+    pulled = _times(g, scale)
     if more.even is None or options.class_weights is None:
         level = more.level + more.total
-        t_bar = label_pull(scaled, level, more.even, x, labels, used, beta, where, stats, axes)  # (3)
+        t_bar = label_pull(pulled, level, more.even, x, labels, used, beta, where, stats, axes)  # (3)
     else:
 
         def mass(x, where, index, w):
-            return jnp.where(at_label(index, labels, x), scaled, 0) + jnp.where(live(x, where), more.even * w, 0)
+            return jnp.where(at_label(index, labels, x), pulled, 0) + jnp.where(live(x, where), more.even * w, 0)
 
         operands = classes.INDEX, options.class_weights
         t_bar = more.level * weights(row, slope, where, on, axes)
@@ -360,9 +366,9 @@ def index_pull(g, x, labels, ignored, where, beta, options, stats, axes):
     x_bar = pullback.to_logits(t_bar, x, beta, where, used)
     log_p = label_log_weight(x, labels, ~used, beta, where, stats, axes)
     # the loss of a label on an absent class is infinite whatever β is
-    absent = jnp.where(log_p == -jnp.inf, scaled, 0) * weights(row, slope, where, on, axes)
+    absent = jnp.where(log_p == -jnp.inf, pulled, 0) * weights(row, slope, where, on, axes)
     beta_bar = more.beta + pullback.to_beta(t_bar - absent, row, slope, where, on, axes)  # (5)
-    beta_bar = _poison(beta_bar, jnp.isnan(on.excess))
+    beta_bar = poison(beta_bar, jnp.isnan(on.excess))
     smoothing_bar, z_loss_bar, weights_bar = more.smoothing, None, None
     if options.z_loss is not None:  # all that is left of log Z, which may be small beside 1
         exact = statistics(row, slope, where, axes)

@@ -124,19 +124,19 @@ def _(axes, primals, tangents):
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(4,))
-def _lse(x, beta, where, stats, axes):
+def lse(x, beta, where, stats, axes):
     excess = log_excess(stats)
     y = stats.peak + excess / jnp.where(beta == 0, 1, beta)
     flat = jnp.where(stats.excess == 0, stats.peak, jnp.where(stats.excess > 0, jnp.inf, excess))
     return limits.smooth_extremum(jnp.where(beta == 0, flat, y), stats.excess == -1, stats.peak, beta)
 
 
-@_lse.defjvp
+@lse.defjvp
 def _(axes, primals, tangents):
     x, beta, where, stats = primals
     p = weights(x, beta, where, stats, axes)
     along_x = jnp.sum(p * jnp.where(live(x, where), dtypes.widen(tangents[0]), 0), axes, keepdims=True)  # (1)
-    return _lse(*primals, axes), along_x + _slope(x, beta, where, stats, axes) * tangents[1]
+    return lse(*primals, axes), along_x + _slope(x, beta, where, stats, axes) * tangents[1]
 
 
 def _lse_primal(x, where, beta, axes):
@@ -145,7 +145,7 @@ def _lse_primal(x, where, beta, axes):
 
 def _lse_fwd(x, where, beta, axes):
     stats = statistics(x, beta, where, axes)
-    return _lse(x, beta, where, stats, axes).astype(x.dtype), (x, where, beta, stats)
+    return lse(x, beta, where, stats, axes).astype(x.dtype), (x, where, beta, stats)
 
 
 def _lse_bwd(axes, residuals, g):

@@ -74,6 +74,13 @@ def log_weight(x: Logits, labels: Labels, beta: Rows, where: Mask, stats: Statis
     return jnp.where(is_class(labels, class_count(x.shape, axes)), picked, 0)
 
 
+def at_label_bar(g: Rows, level: Rows, at: Rows, stats: Statistics) -> Rows:
+    """level p_y − g (1 − p_y) for e_y = `at`."""
+    unit = share(stats)
+    rest = jnp.where(at == 1, stats.excess * unit, 1 - at * unit)
+    return level * (at * unit) - g * rest
+
+
 def pull(
     g: Rows,
     level: Rows,
@@ -99,9 +106,8 @@ def pull(
     unit = share(stats)
 
     def at_classes(e, at):
-        rest = jnp.where(at == 1, stats.excess * unit, 1 - at * unit)
         at_y = at_label(class_index(x.shape, axes), labels, x)
-        y = jnp.where(at_y, level * (at * unit) - g * rest, e * ((g + level) * unit))
+        y = jnp.where(at_y, at_label_bar(g, level, at, stats), e * ((g + level) * unit))
         y = y if even is None else y - jnp.where(live(x, where), even, 0)
         return jnp.where(used, y, 0)
 

@@ -134,6 +134,16 @@ def excess_in(f: Frame, x: Logits, where: Mask, axes: Axes, fine: bool = True) -
     return jnp.where((total >= 1) & (total < 2), below, total - 1)
 
 
+def checked(peak: Rows, excess: Rows, beta: Rows) -> Statistics:
+    """A row is NaN if its peak is not finite or β is NaN, whatever is live in it and comes out of exp."""
+    return Statistics(peak, jnp.where(jnp.isfinite(peak) & ~jnp.isnan(beta), excess, jnp.nan))
+
+
+def statistics_of(x: Logits, beta: Rows, where: Mask, axes: Axes, fine: bool = True) -> Statistics:
+    peak = peak_of(x, beta, where, axes)
+    return checked(peak, excess_of(x, beta, where, peak, axes, fine), beta)
+
+
 def share(stats: Statistics) -> Rows:
     """What p is at the peak; 1 for an empty row."""
     total = 1 + stats.excess

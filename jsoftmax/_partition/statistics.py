@@ -77,15 +77,9 @@ def statistics(x: Logits, beta: Rows, where: Mask, axes: Axes, fine: bool = True
     x, beta = lax.stop_gradient((x, beta))
 
     def found(x, beta, where):
-        peak = reference.peak_of(x, beta, where, axes)
-        return _checked(peak, reference.excess_of(x, beta, where, peak, axes, fine), beta)
+        return reference.statistics_of(x, beta, where, axes, fine)
 
     return classes.alone(found, axes, x, beta, where)
-
-
-def _checked(peak: Rows, excess: Rows, beta: Rows) -> Statistics:
-    """A row is NaN if its peak is not finite or β is NaN, whatever is live in it and comes out of exp."""
-    return Statistics(peak, jnp.where(jnp.isfinite(peak) & ~jnp.isnan(beta), excess, jnp.nan))
 
 
 def label_statistics(
@@ -108,7 +102,7 @@ def label_statistics(
         peak = jnp.where(bad, jnp.nan, reference.peak_of(x, beta, where, axes))
         peak = peak if ignored is None else jnp.where(ignored, 0, peak)
         excess = labelled.excess_of(x, labels, beta, where, peak, axes, fine)
-        peak, excess = _checked(peak, excess, beta)
+        peak, excess = reference.checked(peak, excess, beta)
         return Statistics(peak, excess if ignored is None else jnp.where(ignored, 0, excess))
 
     return classes.alone(found, axes, x, labels, bad, ignored, beta, where)

@@ -1,0 +1,466 @@
+"""Cross-entropy of a linear layer whose logits are never all there at once.
+
+    ℓ  =  the loss of `cross_entropy` at each row of z = `_partition.layer` of x
+
+Its rule gives z_bar for a block of tokens, and that of the layer the rest. Where the losses are summed here, their
+cotangents are known beforehand: value and gradient come from one sight of each block, three products in all; else the
+logits are made again for the gradient, four products. Blocks of classes are always seen twice.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jax.custom_derivatives import SymbolicZero
+from jax.typing import ArrayLike
+
+from jsoftmax._core import axes as ax
+from jsoftmax._core import blocks as bl
+from jsoftmax._core import check, dtypes, mesh
+from jsoftmax._core.labels import UNREPRESENTABLE, as_int32
+from jsoftmax._core.reduce import weighted_sum
+from jsoftmax._core.rule import with_vjp
+from jsoftmax._core.temperature import inverse_temperature
+from jsoftmax._ops.cross_entropy import index_loss, index_pull, index_value, poison, scaled, used_rows
+from jsoftmax._ops.logsumexp import lse
+from jsoftmax._partition import layer as layers
+from jsoftmax._partition import penalties, streamed
+from jsoftmax._partition.layer import Layer
+from jsoftmax._partition.statistics import entropy, statistics
+
+CLASSES = (1,)  # the class axis of a block of logits
+
+
+class Measures(NamedTuple):
+    """Of the softmax of each token."""
+
+    logsumexp: Array
+    entropy: Array
+    prediction: Array
+
+
+REDUCTIONS = ("none", "sum", "mean")
+
+
+def linear_softmax_cross_entropy(
+    inputs: ArrayLike,
+    weight: ArrayLike,
+    labels: ArrayLike,
+    *,
+    bias: ArrayLike | None = None,
+    class_axis: int = 1,
+    beta: ArrayLike = check.DEFAULT_BETA,
+    temperature: ArrayLike | None = None,
+    base: ArrayLike | None = None,
+    soft_cap: ArrayLike | None = None,
+    label_smoothing: ArrayLike = check.NO_PENALTY,
+    z_loss: ArrayLike = check.NO_PENALTY,
+    ignore_label: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+    reduction: str = "none",
+    block_size: int | tuple[int, int] | None = None,
+    return_stats: bool = False,
+) -> Any:
+    """Cross-entropy of `softmax(β (inputs · weight + bias))` at class indices; the logits are never all there at once.
+
+    Takes the place of `softmax_cross_entropy_with_integer_labels(inputs @ weight, labels)` and of torch's
+    `F.linear_cross_entropy`: the same numbers from blocks of logits, in value and gradient.
+
+    Args:
+      inputs: floating or integer array [..., D], one vector of features a token.
+      weight: [D, V], one column a class; [V, D] with `class_axis=0`, as an embedding that is tied to the layer.
+      labels: integers [...] of any width. One outside [0, V) makes its row NaN.
+      bias: [V]. −inf marks an absent class.
+      class_axis: axis of `weight` with the classes.
+      beta: inverse temperature, any real or ±inf; a scalar, or an array that broadcasts to the labels.
+      temperature, base: T = 1/β or e^β instead of `beta`, as in `softmax`.
+      soft_cap: c > 0: the logits become c tanh(logits / c), before β. Infinite ones stay, so that −inf is absent.
+      label_smoothing: ε in [0, 1]: the label keeps 1 − ε and the K live classes share ε evenly. A scalar, or an array
+        that broadcasts to the labels.
+      z_loss: λ: adds `λ (log Z)²`. A scalar, or an array that broadcasts to the labels.
+      ignore_label: integer above −2³¹, may be traced. A token with this label has loss 0 and gradient 0, whatever it
+        holds.
+      weights: real or boolean, broadcasts to the labels: factor of each loss in the sum and the mean. A token of weight
+        0 counts for nothing, whatever it holds.
+      reduction: "none": one loss a token; "sum": Σ w l; "mean": Σ w l / Σ w over tokens that are not ignored, 0 if
+        there are none. With the sums value and gradient together make each block of logits once, with "none" twice.
+      block_size: tokens of a block, or (tokens, classes). More tokens take more memory: tokens × classes numbers of
+        float32 or wider, some two or three times. Blocks of classes are always made twice for a gradient. By default
+        512 tokens, or as many as make 2²² logits, over all classes; above 2¹⁹ classes 1024 × 2¹⁵.
+      return_stats: return also the `logsumexp` (β⁻¹ log Z), the `entropy` and the `prediction` (first of the most
+        likely classes) of every token, whatever its label is.
+
+    Returns:
+      losses in the shape of the labels, or a scalar; float32 or wider. With `return_stats` a pair: these, and a named
+      tuple (logsumexp, entropy, prediction) in the shape of the labels.
+
+    Raises:
+      TypeError: an array is boolean, complex or a list; `labels` or `ignore_label` is not integer.
+      ValueError: shapes that do not fit; two of beta, temperature, base; a number `label_smoothing` outside [0, 1];
+        `soft_cap` ≤ 0; `reduction` is none of the three; `weights` without one; a `block_size` below 1.
+
+    Derivatives: in `inputs`, `weight`, `bias`, β, `soft_cap`, the options and `weights`, also through logsumexp and
+    entropy, to any order; forward mode inside `forward_mode()`. Products are taken in the common dtype of `inputs` and
+    `weight` and added up in float32 or wider. What is not differentiated costs no product. Saves `inputs`, `weight`,
+    `labels`, the options and a few numbers a token; with a `reduction` and no blocks of classes the gradients instead.
+
+    References: Wijmans et al. (2025), arXiv:2411.09009 (Cut Your Losses); Hsu et al. (2024), arXiv:2410.10989 (Liger).
+
+    Examples:
+      >>> import jax, jax.numpy as jnp, jsoftmax
+      >>> x, w = jnp.ones((4, 8)), jnp.zeros((8, 1000))
+      >>> jsoftmax.linear_softmax_cross_entropy(x, w, jnp.array([1, 2, 3, -100]), ignore_label=-100, reduction="mean")
+      Array(6.9077554, dtype=float32)
+    """
+    name = "linear_softmax_cross_entropy"
+    inputs, weight, axis = check.linear(name, inputs, weight, class_axis)
+    rows, dtype = inputs.shape[:-1], jnp.result_type(inputs.dtype, weight.dtype)
+    labels = check.integer_labels(name, labels, rows)
+    given, kind = check.beta(name, beta, temperature, base, dtype, rows, ())
+    options = (
+        check.class_numbers(name, "bias", bias, dtype, weight.shape[axis]),
+        check.soft_cap(name, soft_cap, dtype),
+        given,
+        check.label_smoothing(name, label_smoothing, dtype, rows),
+        check.row_option(name, "z_loss", z_loss, dtype, rows),
+    )
+    ignored = check.ignore_label(name, ignore_label)
+    weights = check.loss_weights(name, weights, rows, "the shape of the labels")
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"{name}: `reduction` must be one of {', '.join(REDUCTIONS)}, got {reduction!r}.")
+    if weights is not None and reduction == "none":
+        raise ValueError(f'{name}: `weights` need a `reduction`, "sum" or "mean"; got "none".')
+    sizes = bl.sizes(weight.shape[axis], check.block_size(name, block_size))
+    plan = Plan(axis, *sizes, bool(return_stats))
+    return _linear(inputs, weight, labels, options, ignored, weights, kind, reduction, plan)
+
+
+@functools.partial(jax.jit, static_argnums=(6, 7, 8))
+def _linear(inputs, weight, labels, options, ignore_label, weights, kind, reduction, plan):
+    shape, size = labels.shape, labels.size
+    labels = as_int32(labels).reshape(size, 1)
+    dtype = dtypes.of_logits(jnp.result_type(inputs.dtype, weight.dtype))
+    inputs, weight = inputs.astype(dtype).reshape(size, inputs.shape[-1]), weight.astype(dtype)
+    bias, cap, beta, smoothing, z_loss = options
+    beta = jnp.ones((), dtypes.wide(dtype)) if beta is None else inverse_temperature(beta, kind)
+    cap = cap if cap is None else cap.reshape(1, 1)
+    bias = bias if bias is None else bias.reshape(1, bias.size)
+    beta, smoothing, z_loss = (a if a is None else _one_a_token(a, shape) for a in (beta, smoothing, z_loss))
+    ignored = None
+    if ignore_label is not None:
+        ignored = (labels == as_int32(ignore_label)) & (labels != UNREPRESENTABLE)
+    w = None
+    if reduction != "none":
+        w = jnp.ones((), dtypes.wide(dtype)) if weights is None else weights.astype(dtypes.wide(dtype))
+        w = jnp.broadcast_to(ax.lift(w, len(shape)), shape).reshape(size, 1)
+        w = w if ignored is None else jnp.where(ignored, 0, w)
+    *layer, labels, ignored, w = mesh.vary(inputs, weight, bias, cap, beta, smoothing, z_loss, labels, ignored, w)
+    layer = Layer(*layer)
+    if w is None or plan.measured or plan.streams(layer):
+        losses, *measures = _ruled_losses(layer, labels, ignored, plan)
+        y = losses.reshape(shape) if w is None else weighted_sum(losses, w)
+    else:
+        y, measures = _ruled_total(layer, w, labels, ignored, plan), ()
+    if reduction == "mean":
+        count = jnp.sum(w)
+        y = jnp.where(count == 0, 0, y / jnp.where(count == 0, 1, count))
+    return (y, Measures(*(a.reshape(shape) for a in measures))) if plan.measured else y
+
+
+def _one_a_token(a, shape):
+    """Of size 1 if it is one for all."""
+    return a.reshape(1, 1) if a.size == 1 else jnp.broadcast_to(ax.lift(a, len(shape)), shape).reshape(-1, 1)
+
+
+# the losses --------------------------------------------------------------------------------------------------------
+
+
+def _measures(z, beta):
+    """(logsumexp, entropy) of each row."""
+    stats = statistics(z, beta, None, CLASSES)
+    return lse(z, beta, None, stats, CLASSES), entropy(z, beta, None, stats, CLASSES)
+
+
+def _value_whole(layer, labels, ignored, class_axis, measured):
+    """(losses, then if `measured`: logsumexp, entropy, prediction), from all classes at once."""
+    _, z = layers.logits(layer, class_axis)
+    loss, _ = index_value(z, labels, ignored, None, layer.beta, layer.options(), CLASSES)
+    if not measured:
+        return (loss,)
+    first = streamed.first_at_peak(z, statistics(z, layer.beta, None, CLASSES), CLASSES)
+    return loss, *_measures(z, layer.beta), first
+
+
+def _pull_whole(g, shared, layer, labels, ignored, wanted, class_axis):
+    """Cotangents of the layer for those of (losses, and if measured logsumexp and entropy): (shared + what the tokens
+    have in common, one for each token).
+
+    The statistics are taken again, from the logits at hand: those of another product might differ by a rounding, which
+    is more than a confident row has left.
+    """
+    raw, z = layers.logits(layer, class_axis)
+    beta, options, (loss_bar, *measures_bar) = layer.beta, layer.options(), g
+    _, stats = index_value(z, labels, ignored, None, beta, options, CLASSES)
+    z_bar, beta_bar, bars = index_pull(loss_bar, z, labels, ignored, None, beta, options, stats, CLASSES)
+    kept = loss_bar != 0 if ignored is None else (loss_bar != 0) & ~ignored
+    if measures_bar:
+        read = functools.reduce(jnp.logical_or, (a != 0 for a in measures_bar))
+        tilt = jnp.broadcast_to(jnp.where(read, beta, 1), loss_bar.shape)
+        more = jax.vjp(_measures, jnp.where(read, z, 0), tilt)[1](tuple(measures_bar))
+        z_bar, beta_bar, kept = z_bar + more[0], beta_bar + more[1], kept | read
+    shared, x_bar = layers.pull(shared, z_bar, raw, layer, kept, wanted, class_axis)
+    return shared, _of_tokens(x_bar, beta_bar, bars.smoothing, bars.z_loss, wanted)
+
+
+def _of_tokens(x_bar, beta_bar, smoothing_bar, z_loss_bar, wanted):
+    bars = Layer(x_bar, None, None, None, beta_bar, smoothing_bar, z_loss_bar)
+    return Layer(*(bar if w else None for bar, w in zip(bars, wanted, strict=True)))
+
+
+def _value_streamed(layer, labels, ignored, plan):
+    """(As `_value_whole` from blocks of classes, what was found)."""
+    beta, options, classes = layer.beta, layer.options(), layer.weight.shape[plan.class_axis]
+
+    def logits(start, length):
+        return layers.logits(layers.part_of(layer, start, length, plan.class_axis), plan.class_axis)[1]
+
+    found = streamed.find(logits, classes, plan.classes, labels, beta, options, plan.measured)
+    seen = streamed.as_labelled(found, labels, ignored, classes)
+    log_p, sums = streamed.log_weight(seen, beta), streamed.sums(seen, beta, options)
+    loss = index_loss(log_p, scaled(None, options), sums, seen.stats, ignored, options)
+    if not plan.measured:
+        return (loss,), found
+    total = lse(found.stats.peak, beta, None, found.stats, CLASSES)
+    return (loss, total, streamed.entropy(found), found.first), found
+
+
+def _pull_streamed(g, shared, layer, labels, ignored, found, wanted, plan):
+    """As `_pull_whole`, from what was found."""
+    class_axis, options, (loss_bar, *measures_bar) = plan.class_axis, layer.options(), g
+    classes = layer.weight.shape[class_axis]
+    seen = streamed.as_labelled(found, labels, ignored, classes)
+    used, loss_bar = used_rows(loss_bar, jnp.isnan(seen.stats.excess), ignored)
+    seen, beta = streamed.calm(seen, used), jnp.where(used, layer.beta, 1)
+    sums, log_p = streamed.sums(seen, beta, options), streamed.log_weight(seen, beta)
+    more, scale = penalties.pull(loss_bar, sums, beta, seen.stats, options), scaled(None, options)
+    pulled = loss_bar if scale is None else loss_bar * scale
+    kept, beta_bar = used & (loss_bar != 0), more.beta + jnp.zeros_like(loss_bar)
+    if measures_bar:
+        read = functools.reduce(jnp.logical_or, (a != 0 for a in measures_bar))
+        read_found, read_beta = streamed.calm(found, read), jnp.where(read, layer.beta, 1)
+        kept, beta_bar = kept | read, beta_bar + measures_bar[0] * streamed.slope(read_found, read_beta)
+
+    def step(carry, start, length):
+        shared, x_bar, beta_bar = carry
+        part = layers.part_of(layer, start, length, class_axis)
+        raw, z = layers.logits(part, class_axis)
+        level = more.level + more.total
+        z_bar, rows = streamed.label_pull(pulled, level, more.even, z, start, labels, used, beta, seen)
+        if measures_bar:
+            z_more, rows_more = streamed.measures_pull(measures_bar, z, read, read_beta, read_found)
+            z_bar, rows = z_bar + z_more, rows + rows_more
+        shared, part_bar = layers.pull(shared, z_bar, raw, part, kept, wanted, class_axis, start)
+        return shared, x_bar if x_bar is None else x_bar + part_bar, beta_bar + rows
+
+    x_bar = None
+    if wanted.inputs:
+        x_bar, _ = mesh.vary(jnp.zeros(layer.inputs.shape, loss_bar.dtype), loss_bar)
+    shared, x_bar, beta_bar = bl.over_slices(step, (shared, x_bar, beta_bar), classes, plan.classes)
+    unit = loss_bar * jnp.where(log_p == -jnp.inf, 0, log_p)
+    z_loss_bar = None if options.z_loss is None else penalties.z_loss_bar(loss_bar, sums.log_z)
+    beta_bar = poison(beta_bar, jnp.isnan(seen.stats.excess))
+    return shared, _of_tokens(x_bar, beta_bar, more.smoothing + unit, z_loss_bar, wanted)
+
+
+# block of tokens after block of tokens -----------------------------------------------------------------------------
+
+
+class Plan(NamedTuple):
+    """What is known without a number."""
+
+    class_axis: int  # of the weight
+    tokens: int  # at most so many in a block
+    classes: int
+    measured: bool
+
+    def streams(self, layer):
+        return self.classes < layer.weight.shape[self.class_axis]
+
+
+def _over_tokens(f, carry, layer, labels, ignored, plan, *rows):
+    """f(carry, layer, labels, ignored, *rows) of each block of tokens."""
+
+    def of_block(carry, taken, missing):
+        (inputs, beta, smoothing, z_loss), labels, ignored, rows = taken
+        part = layer._replace(inputs=inputs, beta=beta, smoothing=smoothing, z_loss=z_loss)
+        if missing is not None:
+            missing = lax.expand_dims(missing, (1,))
+            ignored = missing if ignored is None else ignored | missing
+        return f(carry, part, labels, ignored, *rows)
+
+    one_a_token = (layer.inputs, layer.beta, layer.smoothing, layer.z_loss)
+    return bl.over_rows(of_block, carry, (one_a_token, labels, ignored, rows), plan.tokens)
+
+
+def _value(layer, labels, ignored, plan):
+    """(what `_value_whole` gives, what was found in blocks of classes or None)."""
+
+    def of_block(_, layer, labels, ignored):
+        if plan.streams(layer):
+            return None, _value_of_stream(layer, labels, ignored, plan)
+        return None, (_value_whole(layer, labels, ignored, plan.class_axis, plan.measured), None)
+
+    return _over_tokens(_again(of_block), None, layer, labels, ignored, plan)[1]
+
+
+def _pull(g, layer, labels, ignored, found, wanted, plan):
+    """Cotangents of the layer; of β, ε, λ one a token."""
+
+    def of_block(shared, layer, labels, ignored, found, *g):
+        if plan.streams(layer):
+            return _pull_of_stream(g, shared, layer, labels, ignored, found, wanted, plan)
+        return _pull_whole(g, shared, layer, labels, ignored, wanted, plan.class_axis)
+
+    start = _nothing(layer, wanted, plan)
+    return _joined(*_over_tokens(_again(of_block), start, layer, labels, ignored, plan, found, *g))
+
+
+def _joined(shared, own):
+    return Layer(*(b if a is None else a for a, b in zip(shared, own, strict=True)))
+
+
+def _again(f):
+    """`f`, whose logits are not kept but made again where its derivative needs them."""
+    return jax.checkpoint(f, prevent_cse=False)
+
+
+def _nothing(layer, wanted, plan):
+    """Cotangents of what tokens have in common, to add to: those of the weight in float32 or wider, unless each is
+    finished with its block of classes. None where one product is all of it."""
+    once = bl.count(layer.inputs.shape[0], plan.tokens) == 1
+    if once and not plan.streams(layer):
+        return Layer(*(None for _ in layer))
+    wide = dtypes.wide(layer.inputs.dtype)
+    kinds = {"weight": layer.weight.dtype if once else wide, "bias": wide, "soft_cap": wide}
+    return Layer(
+        *(
+            mesh.vary(jnp.zeros(a.shape, kinds[name]), layer.inputs)[0] if w and name in kinds else None
+            for name, a, w in zip(Layer._fields, layer, wanted, strict=True)
+        )
+    )
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(3,))
+def _value_of_stream(layer, labels, ignored, plan):
+    return _value_streamed(layer, labels, ignored, plan)
+
+
+@_value_of_stream.defjvp
+def _(plan, primals, tangents):
+    """That of whole rows; what was found is constant, as statistics are."""
+    whole = functools.partial(_value_whole, class_axis=plan.class_axis, measured=plan.measured)
+    _, moved = jax.jvp(whole, primals, tangents)
+    y, found = _value_of_stream(*primals, plan)
+    return (y, found), (moved, jax.tree.map(_no_tangent, found))
+
+
+def _no_tangent(a):
+    floating = jnp.issubdtype(a.dtype, jnp.floating)
+    return jnp.zeros_like(a) if floating else np.zeros(a.shape, jax.dtypes.float0)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(6, 7))
+def _pull_of_stream(g, shared, layer, labels, ignored, found, wanted, plan):
+    return _pull_streamed(g, shared, layer, labels, ignored, found, wanted, plan)
+
+
+@_pull_of_stream.defjvp
+def _(wanted, plan, primals, tangents):
+    whole = functools.partial(_pull_whole, wanted=wanted, class_axis=plan.class_axis)
+    bars = _pull_of_stream(*primals, wanted, plan)
+    _, moved = jax.jvp(whole, primals[:5], tangents[:5])
+    return bars, jax.tree.map(lambda t, b: t.astype(b.dtype), moved, bars)
+
+
+# rules -------------------------------------------------------------------------------------------------------------
+
+
+def _losses_primal(layer, labels, ignored, plan):
+    return _value(layer, labels, ignored, plan)[0]
+
+
+def _losses_fwd(wanted, layer, labels, ignored, plan):
+    y, found = _value(layer, labels, ignored, plan)
+    return y, (layer, labels, ignored, found, _marks(wanted[0]))
+
+
+def _losses_bwd(plan, residuals, g):
+    layer, labels, ignored, found, marks = residuals
+    loss_bar, *measures_bar = (None if isinstance(a, SymbolicZero) else a for a in g[:3])
+    zero = jnp.zeros(labels.shape, dtypes.wide(layer.inputs.dtype))
+    given = [a for a in measures_bar if a is not None]
+    g, unit = _in_range(layer, *(zero if a is None else a for a in (loss_bar, *(measures_bar if given else ()))))
+    return _finished(_pull(g, layer, labels, ignored, found, _wanted(marks), plan), layer, unit), None, None
+
+
+_ruled_losses = with_vjp(_losses_primal, _losses_fwd, _losses_bwd, static=(3,), told=True)
+
+
+def _total_primal(layer, w, labels, ignored, plan):
+    return weighted_sum(_value(layer, labels, ignored, plan)[0][0], w)
+
+
+def _total_fwd(wanted, layer, w, labels, ignored, plan):
+    """The cotangent of each loss is its weight times one number that comes later."""
+    (g,), unit = _in_range(layer, w)
+
+    def of_block(shared, layer, labels, ignored, g):
+        (losses,) = _value_whole(layer, labels, ignored, plan.class_axis, False)
+        shared, own = _pull_whole((g,), shared, layer, labels, ignored, wanted[0], plan.class_axis)
+        return shared, (losses, own)
+
+    start = _nothing(layer, wanted[0], plan)
+    shared, (losses, own) = _over_tokens(_again(of_block), start, layer, labels, ignored, plan, g)
+    return weighted_sum(losses, w), (layer, w, losses, _joined(shared, own), unit)
+
+
+def _total_bwd(plan, residuals, g):
+    layer, w, losses, bars, unit = residuals
+    g = jnp.zeros((), w.dtype) if isinstance(g, SymbolicZero) else g
+    bars = _finished(bars, layer, g if unit is None else g * unit)
+    return bars, g * jnp.where((w != 0) | jnp.isfinite(losses), losses, 0), None, None
+
+
+_ruled_total = with_vjp(_total_primal, _total_fwd, _total_bwd, static=(4,), told=True)
+
+
+def _marks(wanted):
+    """Booleans as a tree without leaves, for a rule hands on arrays only."""
+    return Layer(*(() if w else None for w in wanted))
+
+
+def _wanted(marks):
+    return Layer(*(m is not None for m in marks))
+
+
+def _in_range(layer, *g):
+    """(Cotangents in units of a power of two, that unit): float16 would lose those of a mean over many tokens."""
+    if layer.inputs.dtype != jnp.float16:
+        return g, None
+    largest = functools.reduce(jnp.maximum, (jnp.max(jnp.abs(a), initial=0) for a in g))
+    usable = (largest > 0) & jnp.isfinite(largest)
+    unit = lax.stop_gradient(jnp.ldexp(jnp.ones_like(largest), jnp.frexp(jnp.where(usable, largest, 1))[1]))
+    return tuple(a / unit for a in g), unit
+
+
+def _finished(bars, layer, unit):
+    """In the shapes and dtypes of the layer, `unit` times as large."""
+
+    def finished(bar, a):
+        bar = bar if unit is None else unit * bar
+        return ax.sum_to(bar, a.shape).astype(a.dtype)
+
+    return Layer(*(b if b is None else finished(b, a) for b, a in zip(bars, layer, strict=True)))
