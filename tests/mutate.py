@@ -580,6 +580,29 @@ MUTANTS = (
         "vary(*(a for",
         "test_sharding.py -k 'replicated and logsumexp'",
     ),
+    # blocks of classes
+    Mutant(
+        "excess-of-blocks-by-subtraction",
+        "_partition/blocked.py",
+        "return jnp.where((total >= 1) & (total < 2), below, total - 1)",
+        "return total - 1",
+        "test_blocked.py -k 'kind_of_row and log_softmax'",
+    ),
+    Mutant(
+        "excess-of-another-block",
+        "_partition/blocked.py",
+        "jnp.argmax(sums >= 1",
+        "jnp.argmin(sums >= 1",
+        "test_blocked.py -k 'kind_of_row and logsumexp'",
+    ),
+    Mutant(
+        "exponentials-with-two-readers",
+        "_partition/blocked.py",
+        "total = below = jnp.sum(jnp.where(here, 0, sums), -1, keepdims=True)",
+        "below = jnp.sum(jnp.where(here, 0, sums), -1, keepdims=True)\n"
+        "    total = jnp.sum(sums, -1, keepdims=True) - jnp.sum(parts[0], -1, keepdims=True)",
+        "test_blocked.py -k nothing_of_the_size",
+    ),
     # the linear layer
     Mutant(
         "ignored-token-in-the-weight",

@@ -73,6 +73,15 @@ def test_T19_axis_is_moved_and_flattened(name, axis, rng):
     assert reordered(name, y, expected, x)
 
 
+def test_a_constant_cotangent_moves_no_softmax(compiled, rng):
+    """Σ p is 1: what is left is the rounding of a rounding, in equal, plain and confident rows."""
+    gradient = compiled(jax.grad(lambda x: 3 * jsoftmax.softmax(x).sum()))
+    for x in (np.ones(10), np.ones(1000), rng.standard_normal((8, 129)), np.array([0.0, -15, -30])):
+        x = np.asarray(x, np.float32)
+        terms = tolerance.ulp(3 * np.asarray(jsoftmax.softmax(x)), np.float32)
+        assert np.all(np.abs(gradient(x)) <= (tolerance.REORDERED**2 * np.finfo(np.float32).eps) * terms)
+
+
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_T21_minus_infinity_is_a_mask(name, compiled, rng):
     mask = rng.random(X.shape) < 0.6

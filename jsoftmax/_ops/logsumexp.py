@@ -112,7 +112,7 @@ def _slope(x, beta, where, stats, axes):
 def _(axes, primals, tangents):
     x, beta, where, stats = primals
     p = weights(x, beta, where, stats, axes)
-    half_spread = deviation(half_gap(x, where, stats.peak), p, stats, axes)
+    half_spread = deviation(half_gap(x, where, stats.peak), p, axes)
     x_dot = jnp.where(live(x, where), dtypes.widen(tangents[0]), 0)
     along_x = 2 * jnp.sum((p * half_spread) * x_dot, axes, keepdims=True)  # (3)
     variance = 4 * jnp.sum((p * half_spread) * half_spread, axes, keepdims=True)

@@ -16,14 +16,15 @@ from jsoftmax._core.axes import class_index
 from jsoftmax._core.types import Axes, Logits, Mask, Rows
 from jsoftmax._partition import classes, limits, reference
 from jsoftmax._partition.reference import Statistics, finite_part, half_gap, live, masked, share
-from jsoftmax._partition.statistics import complements, deviation, weights
+from jsoftmax._partition.statistics import complements, weights
 
 
 def through_weights(g: Logits, x: Logits, beta: Rows, where: Mask, stats: Statistics, axes: Axes):
     """t_bar of (10)."""
-    p = weights(x, beta, where, stats, axes)
-    g = jnp.where(p == 0, 0, g)  # of an absent class it may be anything
-    return p * deviation(g, p, stats, axes)
+    p, g = weights(x, beta, where, stats, axes), masked(g, where)
+    for _ in range(2):  # as in `deviation`; a choice by element would cost XLA:CPU its fused kernel
+        g = g - jnp.sum(p * g, axes, keepdims=True)
+    return p * g
 
 
 def through_log_weights(

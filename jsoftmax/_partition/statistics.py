@@ -12,8 +12,7 @@ are right to any order, also where the formula counts ties or takes a limit:
     E[x]˙   =  Σ_j p_j ẋ_j + Σ_j (x_j − m) ṗ_j                                                     (9)
 
 (5) to (7) and (9) do not change when a constant is added to every ṫ, t or x − m of a row. Hence m needs no derivative,
-and (5) takes the peak as its origin: where p is nearly one-hot, ṫ − Σ p ṫ cancels at the peak and −Σ_{j≠m} p_j (ṫ_j −
-ṫ_m) does not.
+and (5) is taken twice: where p is nearly one-hot, ṫ − Σ p ṫ cancels at the peak, and of what is left it does not.
 
 Platforms: each primal below calls `reference` or `labelled`; a formula for one platform is chosen there, at lowering.
 """
@@ -28,7 +27,7 @@ from jsoftmax._core.axes import class_index
 from jsoftmax._core.dtypes import widen
 from jsoftmax._core.labels import at_label
 from jsoftmax._core.types import Axes, Labels, Logits, Mask, Rows
-from jsoftmax._partition import classes, labelled, limits, reference
+from jsoftmax._partition import blocked, classes, labelled, limits, reference
 from jsoftmax._partition.reference import (
     Statistics,
     finite_part,
@@ -79,6 +78,12 @@ def statistics(x: Logits, beta: Rows, where: Mask, axes: Axes, fine: bool = True
     def found(x, beta, where):
         return reference.statistics_of(x, beta, where, axes, fine)
 
+    def in_blocks(x, beta, where):
+        peak = reference.peak_of(x, beta, where, axes)
+        return reference.checked(peak, blocked.excess_in(reference.frame(beta, peak), x), beta)
+
+    if fine and blocked.suits(x, where, axes):
+        return lax.platform_dependent(x, beta, where, cpu=in_blocks, default=found)
     return classes.alone(found, axes, x, beta, where)
 
 
@@ -144,13 +149,14 @@ def _(primals, tangents):
     return signed_gap(*primals), _gap_tangent(primals, tangents)
 
 
-def deviation(v: Logits, p: Logits, stats: Statistics, axes: Axes) -> Logits:
-    """v − Σ p v over the entries of each row where p is not 0, with the peak as origin."""
-    top = jnp.floor(p / share(stats))  # 1 at the peak, 0 below it
-    ties = jnp.sum(top, axes, keepdims=True)
-    origin = jnp.sum(jnp.where(p == 0, 0, top * v), axes, keepdims=True) / jnp.maximum(ties, 1)
-    v = v - origin
-    return v - jnp.sum(jnp.where(p == 0, 0, p * v), axes, keepdims=True)
+def deviation(v: Logits, p: Logits, axes: Axes) -> Logits:
+    """v − Σ p v over the entries of each row where p is not 0.
+
+    Taken off twice: what the first time rounds away at a peak that has nearly all the weight, the second time finds.
+    """
+    for _ in range(2):
+        v = v - jnp.sum(jnp.where(p == 0, 0, p * v), axes, keepdims=True)
+    return v
 
 
 def _deviations(primals, tangents, axes):
@@ -165,8 +171,8 @@ def _deviations(primals, tangents, axes):
     by_x = by_x if where is None else jnp.where(where, by_x, 0)
     # not (2 · half a gap) · β̇: the gap may overflow, and β̇ be 0
     by_beta = half_gap(x, where, stats.peak) * (2 * jnp.where(jnp.isinf(beta), 0, tangents[1]))
-    by_beta = jnp.where(present, deviation(by_beta, p, stats, axes), 0)
-    return deviation(by_x, p, stats, axes), by_beta
+    by_beta = jnp.where(present, deviation(by_beta, p, axes), 0)
+    return deviation(by_x, p, axes), by_beta
 
 
 def _log_weight_tangent(primals, tangents, axes):

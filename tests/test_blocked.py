@@ -1,0 +1,90 @@
+"""The excess by blocks of classes, which XLA:CPU runs for large arrays: the same contract, on small ones."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jsoftmax
+from jsoftmax._partition import blocked
+from tests import bounds, inputs, registry
+
+P = jax.sharding.PartitionSpec
+CASES = [case for case in registry.CASES if case.name in ("logsumexp", "log_softmax", "softmax_cross_entropy")]
+CASES = [case for case in CASES if registry.label(case) == case.name]
+# three blocks; a prime, so that there is a shorter block behind them; a divisor that is not the usual one
+SIZES = (384, 389, 3 * 125)
+pytestmark = pytest.mark.skipif(jax.default_backend() != "cpu", reason="the formula is that of CPU")
+
+
+@pytest.fixture(autouse=True)
+def from_the_first_logit_on(monkeypatch):
+    monkeypatch.setattr(blocked, "LARGE", 1)
+    jax.clear_caches()
+    yield
+    jax.clear_caches()
+
+
+def rows(size):
+    """Peaks in every block and at its edges, alone and tied in one block and over two, and what is no number."""
+    x = np.tile(np.linspace(-3, 3, size).astype(np.float32), (14, 1))
+    for i, at in enumerate((0, 127, 128, 255, size - 1)):
+        x[i] -= 20
+        x[i, at] = 4
+    x[5, [3, 9]] = x[6, [3, size - 1]] = x[7, [130, 300]] = 30
+    x[8] = 0.5
+    x[9] = -np.inf
+    x[10, ::2] = -np.inf
+    x[11, 200], x[12, size - 1] = np.nan, np.inf
+    x[13] = -np.inf
+    x[13, size - 1] = 2
+    return x
+
+
+def sample(case, x, beta):
+    arrays = {case.logits: x, "beta": np.float32(beta)}
+    if case.name == "softmax_cross_entropy":
+        q = np.abs(inputs.cotangent(x.shape, 2)).astype(np.float32)
+        arrays["labels"] = np.where(np.isfinite(x), q / q.sum(-1, keepdims=True), np.float32(0))
+    return registry.Sample("blocks", arrays, {"axis": -1})
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("case", CASES, ids=registry.label)
+def test_every_kind_of_row(case, size):
+    x = rows(size)
+    assert blocked.suits(jnp.asarray(x), None, (1,))
+    run = jax.jit(lambda arrays: registry.call(case.name, (("axis", -1),), arrays))
+    for beta in (1.0, -0.7, 0.0, np.inf, -np.inf):
+        s = sample(case, x, beta)
+        bounds.check_value(case, s, run(s.arrays), registry.exact(case, s))
+
+
+def test_what_it_suits():
+    x = jax.ShapeDtypeStruct((4, 512), jnp.float32)
+    assert blocked.suits(x, None, (1,)) and blocked._block(512) == 128 and blocked._block(50257) == 128
+    assert blocked._block(1000) == 125 and blocked._block(512 * 3) == 128
+    assert not blocked.suits(x, None, (0,)) and not blocked.suits(x, np.ones((4, 512), bool), (1,))
+    assert not blocked.suits(jax.ShapeDtypeStruct((4, 512), jnp.bfloat16), None, (1,))
+    assert not blocked.suits(jax.ShapeDtypeStruct((4, 200), jnp.float32), None, (1,))
+
+
+@pytest.mark.parametrize("name", ["logsumexp", "log_softmax"])
+def test_nothing_of_the_size_of_the_logits(name):
+    x = jax.ShapeDtypeStruct((64, 4096), np.float32)
+    compiled = jax.jit(getattr(jsoftmax, name)).lower(x).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes <= x.size
+
+
+@pytest.mark.parametrize("spec", [P("data"), P(None, "data")], ids=["rows", "classes"])
+def test_sharded_logits_are_not_gathered(spec):
+    """Where the classes are spread, a block is looked up on the device that has it."""
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    x = np.linspace(-3, 3, 16 * 4096).reshape(16, 4096).astype(np.float32)
+    x[:, 77] = 5
+    sharded = jax.device_put(x, jax.NamedSharding(mesh, spec))
+    compiled = jax.jit(jsoftmax.logsumexp).lower(sharded).compile()
+    assert not [line for line in compiled.as_text().splitlines() if "all-gather(" in line and "4096" in line]
+    case = CASES[[case.name for case in CASES].index("logsumexp")]
+    s = sample(case, x, 1.0)
+    bounds.check_value(case, s, compiled(sharded), registry.exact(case, s))
