@@ -1,22 +1,24 @@
 """Cotangents of β x from cotangents of the weights and of the log-weights.
 
     t_bar_j  =  p_j (g_j − Σ p g)                  for g on p                                         (10)
-    t_bar_j  =  g_j (1 − p_j) − p_j Σ_{i≠j} g_i    for g on log p                                     (11)
+    t_bar_j  =  g_j − p_j Σ g                      for g on log p                                     (11)
     x_bar_j  =  β t_bar_j          β_bar = Σ_j (x_j − m) t_bar_j       for Σ_j t_bar_j = 0             (12)
 
-(11) is g_j − p_j Σ g without the cancellation at the entry that holds nearly all the weight.
+Both are taken twice, for they cancel at an entry that has nearly all the weight. What the second time takes off, p_j
+times the sum of the first results, is 0 but for their roundings.
 """
 
 from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
+from jax import lax
 
 from jsoftmax._core.axes import class_index
 from jsoftmax._core.types import Axes, Logits, Mask, Rows
 from jsoftmax._partition import classes, limits, reference
-from jsoftmax._partition.reference import Statistics, finite_part, half_gap, live, masked, share
-from jsoftmax._partition.statistics import complements, weights
+from jsoftmax._partition.reference import Statistics, finite_part, half_gap, live, masked
+from jsoftmax._partition.statistics import weights
 
 
 def through_weights(g: Logits, x: Logits, beta: Rows, where: Mask, stats: Statistics, axes: Axes):
@@ -37,20 +39,16 @@ def through_log_weights(
     axes: Axes,
 ):
     """t_bar of (11) for the cotangent g(x, where, *operands), which `classes.total` may take class by class."""
+    total = classes.alone(lambda x, where: classes.total(g, axes, x, where, *operands), axes, x, where)
 
-    def on_top_or_below(x, where, *operands):
-        top, each = jnp.floor(reference.masses(x, beta, where, stats.peak)), g(x, where, *operands)
-        return top * each, each - top * each
+    def left(x, where, *operands):
+        return g(x, where, *operands) - reference.weights(x, beta, where, stats) * total
 
-    def sums(x, where):
-        return classes.total(on_top_or_below, axes, x, where, *operands)
-
-    on_top, below = classes.alone(sums, axes, x, where)
-    p, rest = weights(x, beta, where, stats, axes), complements(x, beta, where, stats, axes)
-    each = g(x, where, *(class_index(x.shape, axes) if a is classes.INDEX else a for a in operands))
-    # summed apart: (Σ g − g) would round away what lies beside a single large g at the peak
-    at_top = each * rest - p * (below + (on_top - each))
-    return jnp.where(p == share(stats), at_top, each - p * (below + on_top))
+    p = weights(x, beta, where, stats, axes)
+    each = (class_index(x.shape, axes) if a is classes.INDEX else a for a in operands)
+    # 0 but for roundings, and at a peak that has nearly all the weight these are the result
+    rest = lax.stop_gradient(classes.total(left, axes, x, where, *operands))
+    return (g(x, where, *each) - p * total) - p * rest
 
 
 def to_logits(t_bar: Logits, x: Logits, beta: Rows, where: Mask, used: Rows | None = None):
