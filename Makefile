@@ -9,6 +9,8 @@ ARGS ?=
 
 RUN := .venv/bin/python
 FAST := -m "not slow"
+# module by module, in the order of tests/conftest.py
+PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 # experiments with a target of their own are left out of `make experiments`
 EXPERIMENTS = $(filter-out bench accuracy,$(basename $(notdir $(shell grep -l __main__ experiments/*.py))))
 
@@ -75,13 +77,13 @@ demo: setup ## softmax from uniform to argmax: the first experiment
 	@$(RUN) -m experiments.beta_sweep $(ARGS)
 
 test: setup ## the test suite without what is marked slow
-	@eval "$$FUNCTIONS"; lane $(RUN) -m pytest -q -n 2 --dist loadgroup $(FAST) $(ARGS)
+	@eval "$$FUNCTIONS"; lane $(RUN) -m pytest -q $(PARALLEL) $(FAST) $(ARGS)
 
 test-newest: .venv-newest/.installed ## the same with the newest JAX, on Python 3.12 or newer if there is one
 	@$(newest_lane) $(FAST) $(ARGS)
 
 test-all: setup .venv-newest/.installed ## every test, on the default Python and with the newest JAX
-	@eval "$$FUNCTIONS"; lane $(RUN) -m pytest -q -n 2 --dist loadgroup $(ARGS)
+	@eval "$$FUNCTIONS"; lane $(RUN) -m pytest -q $(PARALLEL) $(ARGS)
 	@$(newest_lane) $(ARGS)
 	@eval "$$FUNCTIONS"; jax=$$($(RUN) -c 'from importlib.metadata import version; print(version("jax"))'); \
 	grep -qF "\"jax>=$$jax\"" pyproject.toml || loudly "SKIPPED: the tests with the oldest supported JAX; .venv has jax $$jax." \
@@ -94,7 +96,7 @@ newest_lane = eval "$$FUNCTIONS"; \
 	        "Install one, or name it: make NEWEST_PYTHON=/path/to/python3.12 test-newest"; \
 	    exit 0; \
 	fi; \
-	lane .venv-newest/bin/python -m pytest -q -n 2 --dist loadgroup
+	lane .venv-newest/bin/python -m pytest -q $(PARALLEL)
 
 check: setup ## formatting, lint, types, layers
 	@$(RUN) -m ruff format --quiet --check . || { echo "Run: make format"; exit 1; }

@@ -1,5 +1,6 @@
 """Strict JAX for every test: no implicit promotion of dtypes or ranks, eight CPU devices."""
 
+import gc
 import pathlib
 
 import jax
@@ -10,6 +11,32 @@ jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+# Modules are handed out whole, so that one worker compiles a program and makes a smoke run; the longest first, so that
+# all workers end together.
+LONGEST = (
+    "value_and_grad",
+    "transforms",
+    "torture",
+    "loss_options",
+    "linear",
+    "linear_rules",
+    "lanes",
+    "laws",
+    "structure",
+)
+
+
+def pytest_collection_modifyitems(items):
+    order = [f"test_{name}" for name in LONGEST]
+    items.sort(key=lambda item: order.index(item.path.stem) if item.path.stem in order else len(order))
+
+
+def pytest_collection_finish():
+    """What has been imported stays: the garbage collector need not walk through it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -23,10 +50,14 @@ def programs(request):
     jax.clear_caches()
 
 
+def as_it_is(f):
+    return f
+
+
 @pytest.fixture(params=["eager", "jit"])
 def compiled(request):
     """How a function is called: as a user types it, or under an outer jit, where XLA sees it with its surroundings."""
-    return jax.jit if request.param == "jit" else lambda f: f
+    return jax.jit if request.param == "jit" else as_it_is
 
 
 @pytest.fixture

@@ -19,10 +19,6 @@ PARTS = (CASES, CASES, OPTIONS, OPTIONS)
 YARDSTICKS = {("copy", "value", "copy"), ("read", "value", "read")}
 
 
-# one worker makes the smoke run and judges it
-pytestmark = pytest.mark.xdist_group("bench")
-
-
 @pytest.fixture(scope="module")
 def results(directory):
     return json.loads((directory / "bench.json").read_text(encoding="utf-8"))

@@ -30,10 +30,6 @@ def load(directory):
     return json.loads((directory / "beta_sweep.json").read_text(encoding="utf-8"), parse_constant=reject)
 
 
-# one worker makes the smoke run and judges it
-pytestmark = pytest.mark.xdist_group("beta_sweep")
-
-
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
     directory = tmp_path_factory.mktemp("smoke")

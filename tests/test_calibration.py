@@ -12,9 +12,6 @@ from experiments._results import numbers
 EXPERIMENT = calibration
 COMMITTED = Path(calibration.__file__).parent / "results"
 
-# one worker makes the smoke run and judges it
-pytestmark = pytest.mark.xdist_group("calibration")
-
 
 @pytest.fixture(scope="module")
 def models(directory):

@@ -21,6 +21,7 @@ import pytest
 from tests import bounds, inputs, registry
 from tests.registry import CASES, Case, Sample
 
+COMPILE_LIGHTLY = True
 OPERATORS = pytest.mark.parametrize("case", CASES, ids=registry.label)
 HALVES = pytest.mark.parametrize(
     "dtype",
@@ -164,6 +165,16 @@ def in_fresh_process(source: str) -> str:
     return run.stdout
 
 
+@pytest.fixture
+def in_full():
+    """Compiled as users do: otherwise there is less to choose between."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    jax.clear_caches()
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
+
+
+@pytest.mark.usefixtures("in_full")
 def test_same_bits_again():
     first = fingerprint()
     assert fingerprint() == first
@@ -172,6 +183,7 @@ def test_same_bits_again():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("in_full")
 def test_same_bits_in_a_fresh_process():
     fresh = in_fresh_process("import tests.conftest\nfrom tests.test_lanes import fingerprint\nprint(fingerprint())")
     assert fresh.split()[-1] == fingerprint()

@@ -38,10 +38,24 @@ def test_all_options(case):
     verify(case, inputs.BY_NAME["mask on holes"], np.float32, "row", jit=True)
 
 
-@pytest.mark.parametrize("case", registry.LOSSES_WITH_OPTIONS[:-3], ids=registry.label)
-def test_every_combination(case):
-    for beta in (DEFAULT, -1.3):
-        verify(case, inputs.BY_NAME["mask on holes"], np.float32, beta, jit=True)
+PAIRS = registry.LOSSES_WITH_OPTIONS[9:-3]  # two of the options; all of them have β = 1 as a constant above
+
+
+@pytest.mark.parametrize(
+    ("case", "beta"),
+    [
+        pytest.param(
+            case,
+            beta,
+            marks=[pytest.mark.slow] if case in PAIRS and beta is DEFAULT else [],
+            id=f"{registry.label(case)}-{'default' if beta is DEFAULT else beta}",
+        )
+        for case in registry.LOSSES_WITH_OPTIONS[:-3]
+        for beta in (DEFAULT, -1.3)
+    ],
+)
+def test_every_combination(case, beta):
+    verify(case, inputs.BY_NAME["mask on holes"], np.float32, beta, jit=True)
 
 
 @WHOLE

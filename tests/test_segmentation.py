@@ -14,9 +14,6 @@ EXPERIMENT = segmentation
 COMMITTED = Path(segmentation.__file__).parent / "results"
 RUNS = ["optax", "labels", "class weights", "soft labels"]
 
-# one worker makes the smoke run and judges it
-pytestmark = pytest.mark.xdist_group("segmentation")
-
 
 @pytest.fixture(scope="module")
 def results(directory):

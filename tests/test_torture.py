@@ -1,5 +1,7 @@
 """Every entry of the torture list, eager and under an outer jit: value, gradient, derivative of the gradient."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -39,28 +41,31 @@ def agree_in_sum(actual, expected, what):
     agree(actual, expected, what, np.max(size, initial=0.0, where=np.isfinite(size)))
 
 
+@functools.cache
+def functions(op, static, compiled):
+    """(value, cotangents, derivative of the gradient): entries of one shape share what is compiled."""
+
+    def value(x, rest, arrays):
+        y = getattr(jsoftmax, op)(x, *rest, **arrays, **dict(static))
+        return y if op == "weighted_mean" else (y, None)
+
+    def cotangents(x, rest, arrays, g):
+        y, pull = jax.vjp(lambda *args: value(*args)[0], x, rest, arrays)
+        return pull(jnp.ones(y.shape, y.dtype) if g is None else g)
+
+    def hvp(x, rest, arrays, g, v):
+        return jax.jvp(lambda x: cotangents(x, rest, arrays, g)[0], (x,), (v,))[1]
+
+    return compiled(value), compiled(cotangents), compiled(hvp)
+
+
 @pytest.mark.parametrize("entry", torture.ENTRIES, ids=IDS)
 def test_entry(entry, compiled):
     with jax.enable_x64(entry.dtype == "float64" or entry.label_dtype in ("int64", "uint64")):
         x, rest, arrays, static = arguments(entry)
         what = f"{entry.id} {entry.op} {entry.note}"
-
-        def f(x, rest, arrays):
-            y = getattr(jsoftmax, entry.op)(x, *rest, **arrays, **static)
-            return y if entry.op == "weighted_mean" else (y, None)
-
-        def value_and_gradients(x, rest, arrays):
-            def of(x, rest, arrays):
-                return f(x, rest, arrays)[0]
-
-            y, pull = jax.vjp(lambda x, r, a: of(x, r, a), x, rest, arrays)
-            if entry.cotangent is None:
-                g = jnp.ones(y.shape, y.dtype)
-            else:
-                g = jnp.asarray(np.asarray(list(entry.cotangent)), y.dtype).reshape(y.shape)
-            return y, pull(g)
-
-        y, count = compiled(f)(x, rest, arrays)
+        value, cotangents, hvp = functions(entry.op, tuple(sorted(static.items())), compiled)
+        y, count = value(x, rest, arrays)
         if entry.op == "weighted_mean":
             agree(y, entry.value[0], f"{what}: mean")
             agree(count, entry.value[1], f"{what}: count")
@@ -68,7 +73,10 @@ def test_entry(entry, compiled):
             agree(y, entry.value, f"{what}: value")
         if not jnp.issubdtype(x.dtype, jnp.floating):
             return
-        _, (x_bar, rest_bar, arrays_bar) = compiled(value_and_gradients)(x, rest, arrays)
+        g = None
+        if entry.cotangent is not None:
+            g = jnp.asarray(np.asarray(list(entry.cotangent)), y.dtype).reshape(y.shape)
+        x_bar, rest_bar, arrays_bar = cotangents(x, rest, arrays, g)
         if entry.gradient is not None:
             agree_in_sum(x_bar, entry.gradient, f"{what}: gradient")
         if entry.beta_gradient is not None:
@@ -77,6 +85,4 @@ def test_entry(entry, compiled):
             agree(rest_bar[0], entry.labels_gradient, f"{what}: gradient in the labels")
         if entry.hvp is not None:
             direction = jnp.asarray(np.asarray(entry.direction), x.dtype)
-            gradient = lambda x: value_and_gradients(x, rest, arrays)[1][0]  # noqa: E731
-            hvp = compiled(lambda x, v: jax.jvp(gradient, (x,), (v,))[1])(x, direction)
-            agree_in_sum(hvp, entry.hvp, f"{what}: derivative of the gradient")
+            agree_in_sum(hvp(x, rest, arrays, g, direction), entry.hvp, f"{what}: derivative of the gradient")

@@ -28,7 +28,9 @@ COMPILE_LIGHTLY = True
 POLICIES = ("nothing_saveable", "dots_saveable")
 OPERATORS = pytest.mark.parametrize("case", CASES, ids=registry.label)
 SLOW = {  # each near to another that stays
+    "jit",
     "checkpoint nothing_saveable",
+    "checkpoint dots_saveable",
     "map in batches",
     "fori_loop",
     "reverse_over_forward",

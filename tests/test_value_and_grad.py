@@ -26,8 +26,8 @@ PLAIN = (
     "inf row",
     "mask of classes",
 )
-UNGIVEN = ("loud", "ties", "confident", "mask on holes", "huge", "inf row")  # β = 1 as a constant: another program
-BY_ROW = ("normal", "ties", "mask on holes", "axes (2, 0)")  # a β for each row: a third program
+UNGIVEN = ("ties", "confident", "mask on holes", "huge", "inf row")  # β = 1 as a constant: another program
+BY_ROW = ("ties", "mask on holes", "axes (2, 0)")  # a β for each row: a third program
 CASES = pytest.mark.parametrize("case", registry.CASES, ids=registry.label)
 
 
@@ -42,7 +42,6 @@ def test_float32_jit(case):
             verify(case, row, np.float32, "row", jit=True)
 
 
-@pytest.mark.slow  # the torture list runs eagerly every time
 @CASES
 def test_float32_eager(case):
     """As a user types it: XLA sees the operator alone, and its cotangents in a second program."""
@@ -63,7 +62,7 @@ def test_every_static_argument(case):
 def test_float64(case):
     with jax.enable_x64(True):
         for row in on(case, np.float64, ("normal", "ties", "confident", "mask on holes", "huge", "axes (2, 0)")):
-            for beta in (DEFAULT, THIRD) if row.name in BY_ROW else (THIRD,):
+            for beta in (DEFAULT, THIRD) if row.name == "mask on holes" else (THIRD,):
                 verify(case, row, np.float64, beta, jit=True)
 
 
@@ -78,7 +77,8 @@ def test_float64(case):
 )
 def test_half_precision(case, dtype, names):
     for row in on(case, dtype, names):
-        for beta in (DEFAULT, THIRD) if row.name == "mask on holes" else (THIRD,):
+        constant = row.name == "mask on holes" and dtype == ml_dtypes.bfloat16
+        for beta in (DEFAULT, THIRD) if constant else (THIRD,):
             verify(case, row, dtype, beta, jit=True)
 
 
