@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from experiments.benchmarks import __main__ as benchmark
-from experiments.benchmarks import cases, machine, measure, page, plan, programs, ratios, report, results
+from experiments.benchmarks import cases, linear, machine, measure, page, plan, programs, ratios, report, results
 from experiments.benchmarks.operators import CASES
 from experiments.benchmarks.programs import GRADIENT, IN_PLACE, OURS, TORCH, VALUE, YARDSTICK, Key, Program
 from experiments.benchmarks.workloads import BY_NAME, INTEGER, LINEAR, WORKLOADS, Workload
@@ -383,6 +383,16 @@ def test_programs_give_what_they_are_named_after(found):
     assert not programs.has_torch() or {key[:2] for key in found if key.function == TORCH} == set(CASES)
 
 
+def test_linear_programs_give_what_they_are_named_after():
+    made = linear.programs(Workload("test", (6, 5, 7), "", {}, kind="linear"), "float32", linear.CASES)
+    matmul = made[Key(YARDSTICK, "", VALUE, programs.MATMUL)]
+    assert matmul.run(*matmul.arguments()).shape == (6, 7)
+    made = {key: program for key, program in made.items() if key.operator == LINEAR}
+    agree(made)
+    functions = {OURS, "matmul + optax"} | ({TORCH} if programs.has_torch() else set())
+    assert {(*case, mode, f) for case in linear.CASES for mode in (VALUE, GRADIENT) for f in functions} <= set(made)
+
+
 def test_yardsticks_do_what_they_are_named_after():
     """Also in half precision, where a factor near 1 is rounded to 1, and XLA does nothing."""
     for dtype in ("float32", "bfloat16"):
@@ -430,7 +440,7 @@ def test_workloads_have_names_reasons_and_known_cases():
     for workload in WORKLOADS:
         assert workload.reason and workload.rounds >= 10
         for names in workload.quick.values():
-            assert set(names) <= plan.LABELS.keys() | {LINEAR}
+            assert set(names) <= plan.LABELS.keys()
         assert set(workload.in_place) <= set(workload.quick.get("float32", ()))
 
 
@@ -439,4 +449,4 @@ def test_the_full_plan_holds_the_quick_one():
     everything = wanted(full)
     assert wanted(quick).keys() < everything.keys()
     assert {part.dtype for part in full} == {"float32", "bfloat16"}
-    assert {case[:2] for case in everything} >= set(CASES)
+    assert {(operator, variant) for operator, variant, *_ in everything} == {*CASES, *linear.CASES}

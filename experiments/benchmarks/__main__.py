@@ -55,7 +55,7 @@ def measured(part, config):
     """The rows of a part, or None where the machine was not steady; then it is measured once more."""
     workload, dtype = part.workload, part.dtype
     if workload.kind == "linear":
-        found = linear.programs(workload, dtype)
+        found = linear.programs(workload, dtype, part.cases)
     else:
         found = cases.programs(workload, dtype, part.cases, part.in_place)
     rounds = min(config.rounds, workload.rounds)

@@ -18,12 +18,19 @@ import jsoftmax
 from experiments.benchmarks import programs as p
 from experiments.benchmarks.workloads import LINEAR
 
-IS_THERE = hasattr(jsoftmax, LINEAR)
 CLASSES_FIRST = ("jax-cce",)
 
 
-def ours(inputs, weight, labels):
+def reduced(inputs, weight, labels):
+    return jsoftmax.linear_softmax_cross_entropy(inputs, weight, labels, reduction="mean")
+
+
+def unreduced(inputs, weight, labels):
+    """A mean of one's own: the gradient needs each block of logits a second time."""
     return jnp.mean(jsoftmax.linear_softmax_cross_entropy(inputs, weight, labels))
+
+
+CASES = {(LINEAR, ""): reduced, (LINEAR, "unreduced"): unreduced}
 
 
 def matmul(inputs, weight):
@@ -40,9 +47,9 @@ def _jax_cce(inputs, weight, labels):
     return jax_cce.linear_cross_entropy(inputs, weight, labels)
 
 
-def functions():
+def functions(case):
     """Name → function, ours first."""
-    found = {p.OURS: ours, "matmul + optax": naive}
+    found = {p.OURS: CASES[case], "matmul + optax": naive}
     return found | ({"jax-cce": _jax_cce} if find_spec("jax_cce") else {})
 
 
@@ -54,24 +61,27 @@ def arrays(shape, dtype):
     return jnp.asarray(inputs, dtype), jnp.asarray(weight, dtype), jnp.asarray(rng.integers(0, v, n, np.int32))
 
 
-def programs(workload, dtype):
+def programs(workload, dtype, cases):
     """Key → program: values, and values with the gradients in inputs and weight."""
     inputs, weight, labels = arrays(workload.shape, dtype)
     found = p.yardsticks(weight)
     found[p.Key(p.YARDSTICK, "", p.VALUE, p.MATMUL)] = p.compiled(matmul, [inputs, weight])
-    for name, f in functions().items():
-        taken = [inputs, weight.T if name in CLASSES_FIRST else weight, labels]
-        found[p.Key(LINEAR, "", p.VALUE, name)] = p.compiled(f, taken)
-        found[p.Key(LINEAR, "", p.GRADIENT, name)] = p.compiled(jax.value_and_grad(f, (0, 1)), taken)
-    return found | (by_torch(inputs, weight, labels) if p.has_torch() else {})
+    for case in cases:
+        for name, f in functions(case).items():
+            taken = [inputs, weight.T if name in CLASSES_FIRST else weight, labels]
+            found[p.Key(*case, p.VALUE, name)] = p.compiled(f, taken)
+            found[p.Key(*case, p.GRADIENT, name)] = p.compiled(jax.value_and_grad(f, (0, 1)), taken)
+    for case in cases if p.has_torch() else ():
+        found |= by_torch(case, inputs, weight, labels)
+    return found
 
 
-def by_torch(*taken):
+def by_torch(case, *taken):
     from experiments.benchmarks import torch_rivals as torch
 
     operands = [torch.tensor(a) for a in taken]
     run = torch.with_gradient(torch.linear, differentiated=2)
     return {
-        p.Key(LINEAR, "", p.VALUE, p.TORCH): p.as_it_is(torch.value(torch.linear), operands),
-        p.Key(LINEAR, "", p.GRADIENT, p.TORCH): p.as_it_is(run, [torch.one(), *operands]),
+        p.Key(*case, p.VALUE, p.TORCH): p.as_it_is(torch.value(torch.linear), operands),
+        p.Key(*case, p.GRADIENT, p.TORCH): p.as_it_is(run, [torch.one(), *operands]),
     }

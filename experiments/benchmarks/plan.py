@@ -6,9 +6,9 @@ from typing import NamedTuple
 from experiments.benchmarks import linear
 from experiments.benchmarks.operators import CASES, label
 from experiments.benchmarks.programs import YARDSTICK
-from experiments.benchmarks.workloads import DTYPES, LINEAR, SPATIAL, WORKLOADS, Workload
+from experiments.benchmarks.workloads import DTYPES, SPATIAL, WORKLOADS, Workload
 
-LABELS = {label(*case): case for case in CASES}
+LABELS = {label(*case): case for case in (*CASES, *linear.CASES)}
 
 
 class Part(NamedTuple):
@@ -21,23 +21,21 @@ class Part(NamedTuple):
 def plan(full, names=()):
     """The parts of the quick or the full run, of all workloads or of those named."""
     chosen = [w for w in WORKLOADS if not names or w.name in names]
-    chosen = [w for w in chosen if w.kind != "linear" or linear.IS_THERE]
     return [part for w in chosen for part in (_full(w) if full else _quick(w))]
 
 
 def _full(workload):
     if workload.kind == "linear":
-        return [Part(workload, dtype, ((LINEAR, ""),), ()) for dtype in DTYPES]
+        return [Part(workload, dtype, tuple(linear.CASES), ()) for dtype in DTYPES]
     cases = tuple(case for case in CASES if case[0] != SPATIAL or len(workload.shape) > 2)
     return [Part(workload, dtype, cases, cases if workload.kind == "compiled" else ()) for dtype in DTYPES]
 
 
 def _quick(workload):
     """Half precision is not measured in place: what it costs shows in the fresh rows already."""
-    labels = LABELS | {LINEAR: (LINEAR, "")}
-    in_place = {"float32": tuple(labels[name] for name in workload.in_place)}
+    in_place = {"float32": tuple(LABELS[name] for name in workload.in_place)}
     return [
-        Part(workload, dtype, tuple(labels[name] for name in names), in_place.get(dtype, ()))
+        Part(workload, dtype, tuple(LABELS[name] for name in names), in_place.get(dtype, ()))
         for dtype, names in workload.quick.items()
     ]
 
@@ -63,7 +61,7 @@ def ordered(rows):
     return sorted(rows, key=place)
 
 
-_ORDER = ((YARDSTICK, ""), *CASES, (LINEAR, ""))
+_ORDER = ((YARDSTICK, ""), *CASES, *linear.CASES)
 
 
 @functools.cache
