@@ -164,6 +164,10 @@ def test_the_geometric_mean_is_beside_the_best_jax_rival():
     made = [row("softmax", OURS, 8.0), row("softmax", TORCH, 8.0), row("softmax", "jax.nn", 2.0)]
     made += [row("logsumexp", OURS, 0.5), row("logsumexp", "jax.nn", 0.25), row("logsumexp", "autodiff", 0.5)]
     assert report.geometric_mean(made) == pytest.approx(1.0)
+    assert report.summary(made).endswith("1.000 over all 2 rows; 1.000 over the compiled 2 rows.")
+    eager = [made[0] | {"workload": "tiny"}, made[2] | {"workload": "tiny", "ratio": 8.0}]
+    assert report.summary(made + eager).endswith("2.000 over all 3 rows; 1.000 over the compiled 2 rows.")
+    assert report.summary(eager).endswith("8.000 over all 1 rows.")
 
 
 # the file ------------------------------------------------------------------------------------------------------------

@@ -66,7 +66,6 @@ def _column(axis, groups, lines):
     axis.set(xscale="log", ylim=(lines - 0.5, -0.5), xlabel="time ÷ best rival's")
     axis.set_yticks([line for line, _ in ticks], [text for _, text in ticks])
     axis.set_xticks(TICKS, [f"{tick:g}" for tick in TICKS])
-    axis.grid(axis="y", visible=False)
     axis.minorticks_off()
 
 

@@ -59,7 +59,7 @@ WORKLOADS = (
     Workload(
         "many rows",
         (65536, 512),
-        "few classes: what is done once a row is no longer free",
+        "few classes, so that what is done once a row counts",
         _float32(INTEGER),
         rounds=12,
     ),
