@@ -454,3 +454,10 @@ def test_the_full_plan_holds_the_quick_one():
     assert wanted(quick).keys() < everything.keys()
     assert {part.dtype for part in full} == {"float32", "bfloat16"}
     assert {(operator, variant) for operator, variant, *_ in everything} == {*CASES, *linear.CASES}
+
+
+@pytest.mark.parametrize("full, name", [(True, "GPT-3"), (False, "linear 32k")])
+def test_a_workload_that_would_not_be_measured_is_an_error(full, name):
+    with pytest.raises(ValueError, match=f"'{name}'. are no workloads"):
+        plan.plan(full, ("GPT-2", name))
+    assert {part.workload.name for part in plan.plan(True, ("GPT-2", "linear 32k"))} == {"GPT-2", "linear 32k"}

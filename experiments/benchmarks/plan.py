@@ -6,7 +6,7 @@ from typing import NamedTuple
 from experiments.benchmarks import linear
 from experiments.benchmarks.operators import CASES, label
 from experiments.benchmarks.programs import YARDSTICK
-from experiments.benchmarks.workloads import DTYPES, SPATIAL, WORKLOADS, Workload
+from experiments.benchmarks.workloads import BY_NAME, DTYPES, SPATIAL, WORKLOADS, Workload
 
 LABELS = {label(*case): case for case in (*CASES, *linear.CASES)}
 
@@ -21,7 +21,11 @@ class Part(NamedTuple):
 def plan(full, names=()):
     """The parts of the quick or the full run, of all workloads or of those named."""
     chosen = [w for w in WORKLOADS if not names or w.name in names]
-    return [part for w in chosen for part in (_full(w) if full else _quick(w))]
+    parts = {w.name: _full(w) if full else _quick(w) for w in chosen}
+    missing = [name for name in names if not parts.get(name)]
+    if missing:
+        raise ValueError(f"{missing} are no workloads{'' if full else ' of the quick run'}: {sorted(BY_NAME)}.")
+    return [part for some in parts.values() for part in some]
 
 
 def _full(workload):
