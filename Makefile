@@ -12,10 +12,10 @@ FAST := -m "not slow"
 # module by module, in the order of tests/conftest.py
 PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 # experiments with a target of their own are left out of `make experiments`
-EXPERIMENTS = $(filter-out bench accuracy,$(basename $(notdir $(shell grep -l __main__ experiments/*.py))))
+EXPERIMENTS = $(filter-out accuracy,$(basename $(notdir $(shell grep -l __main__ experiments/*.py))))
 
 .DEFAULT_GOAL := help
-.PHONY: setup demo test test-all test-newest check format bench accuracy mutate experiments clean help
+.PHONY: setup demo test test-all test-newest check format bench bench-full accuracy mutate experiments clean help
 
 # Every interpreter is run before it is believed: python3.12 on PATH can be a pyenv shim that only prints an error.
 define FUNCTIONS
@@ -108,8 +108,11 @@ format: setup ## rewrite the sources as `make check` wants them
 	@$(RUN) -m ruff check --quiet --fix .
 	@$(RUN) -m ruff format --quiet .
 
-bench: setup ## measure time and memory against jax.nn and optax
-	@$(RUN) -m experiments.bench $(ARGS)
+bench: setup ## measure time and memory beside the rivals', and rewrite docs/performance.md; 2 to 3 minutes
+	@$(RUN) -m experiments.benchmarks $(ARGS)
+
+bench-full: setup ## the same for every case, workload and dtype; about an hour
+	@$(RUN) -m experiments.benchmarks --full $(ARGS)
 
 accuracy: setup ## measure the errors and rewrite docs/accuracy.md
 	@$(RUN) -m experiments.accuracy $(ARGS)

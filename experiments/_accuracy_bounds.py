@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from experiments._bench_peers import OPERATORS
+from experiments.benchmarks.operators import OPERATORS
 from tests.oracle import FORMATS
 from tests.tolerance import ulp
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from mpmath import mp
 
-from experiments._bench_peers import OPERATORS
+from experiments.benchmarks.operators import OPERATORS
 from tests import oracle
 
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments._bench_peers import OPERATORS
+from experiments.benchmarks.operators import OPERATORS
 from tests import inputs
 
 ROWS, CLASSES = 32, 32

@@ -4,7 +4,7 @@ import collections
 import math
 
 from experiments._accuracy_text import TEXT
-from experiments._bench_peers import OPERATORS
+from experiments.benchmarks.operators import OPERATORS
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 QUANTITIES = ("value", "gradient", "label gradient")

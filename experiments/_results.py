@@ -68,9 +68,14 @@ def write_json(path, results):
     """Replaces `path` in one step: a run that is interrupted leaves the last complete file."""
     text = json.dumps(plain(results), indent=1, allow_nan=False, ensure_ascii=False)
     text = re.sub(r"\[[^\[\]{}]*\]", lambda flat: f"[{' '.join(flat[0][1:-1].split())}]", text)  # one line a list
+    write_whole(path, text + "\n")
+
+
+def write_whole(path, text):
+    """Replaces `path` in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(text + "\n", encoding="utf-8")
+    partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)
 
 

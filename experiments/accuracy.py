@@ -23,8 +23,8 @@ from experiments import _accuracy_bounds as bounds
 from experiments import _accuracy_exact as exact
 from experiments import _accuracy_inputs as inputs
 from experiments._accuracy_page import page, summary
-from experiments._bench_peers import OPERATORS, WITH_BETA, with_gradient
 from experiments._results import plain, provenance, read_json, write_json
+from experiments.benchmarks.operators import OPERATORS, WITH_BETA, with_gradient
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,8 +11,8 @@ from experiments import _accuracy_exact as exact
 from experiments import _accuracy_inputs as inputs
 from experiments import accuracy
 from experiments._accuracy_page import BOUNDS, INTEGER, OURS, missed, number, page, rows_of, select, worst
-from experiments._bench_peers import OPERATORS, WITH_BETA
 from experiments._results import plain
+from experiments.benchmarks.operators import OPERATORS, WITH_BETA
 from tests import oracle
 from tests.tolerance import ulp
 

@@ -1,0 +1,70 @@
+"""What is timed: a function compiled ahead of time, or called eagerly, and its arguments.
+
+With fresh outputs each call writes memory that the allocator has just got, and a large array costs more page faults
+than arithmetic. "Donated" is a training step's case, where the gradient takes the place of the logits: the program may
+overwrite them. Each such call then needs logits of its own. They are copied, and the copy awaited, before the clock
+starts, in the same way for ours, for the rivals and for the in-place yardstick: all of them find their input just
+written and their output's pages present. Only what returns one array of the logits' shape is measured so.
+"""
+
+import math
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+MODES = VALUE, GRADIENT = ("value", "value and gradient")
+IN_PLACE = ", donated"
+OURS, TORCH, YARDSTICK = "jsoftmax", "torch", "yardstick"
+YARDSTICKS = COPY, COPY_IN_PLACE, READ, MATMUL = ("copy", "in-place copy", "read", "matmul")
+
+
+class Key(NamedTuple):
+    operator: str
+    variant: str
+    mode: str
+    function: str
+
+
+class Program(NamedTuple):
+    run: Callable[..., Any]
+    arguments: Callable[[], list[Any]]  # called before the clock starts
+    temp_bytes: int | None = None
+    floor_bytes: int | None = None  # every argument read once, every result written once
+    fresh: bool = False  # whether it returns a new array as large as the logits
+
+
+_copied = jax.jit(jnp.copy)
+
+
+def compiled(f, arguments, donated=None):
+    """The program of f(*arguments); `donated` is the position of the argument that it may overwrite."""
+    lowered = jax.jit(f, donate_argnums=() if donated is None else donated).lower(*arguments)
+    program, results = lowered.compile(), jax.tree.leaves(lowered.out_info)
+
+    def given():
+        return [_copied(a) if i == donated else a for i, a in enumerate(arguments)]
+
+    moved = sum(math.prod(a.shape) * a.dtype.itemsize for a in (*arguments, *results))
+    fresh = donated is None and max(math.prod(a.shape) for a in results) >= max(a.size for a in arguments)
+    return Program(program, given, program.memory_analysis().temp_size_in_bytes, moved, fresh)
+
+
+def as_it_is(f, arguments):
+    return Program(f, lambda: arguments)
+
+
+def yardsticks(x):
+    """A copy into fresh memory, one in place, and a read, each of `x`. A half is no 1 in any dtype: XLA drops that."""
+    return {
+        Key(YARDSTICK, "", VALUE, COPY): compiled(lambda x: x + 1, [x]),
+        Key(YARDSTICK, "", VALUE, COPY_IN_PLACE): compiled(lambda x: x * 0.5, [x], 0),
+        Key(YARDSTICK, "", VALUE, READ): compiled(jnp.sum, [x]),
+    }
+
+
+def has_torch():
+    """PyTorch is a rival on CPU alone."""
+    return jax.default_backend() == "cpu" and find_spec("torch") is not None

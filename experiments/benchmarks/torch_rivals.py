@@ -1,0 +1,73 @@
+"""PyTorch on CPU: the same cases, keyed as `operators.CASES`, on tensors.
+
+Imported only where torch is installed. Its cross-entropy has the classes on axis 1, as all workloads have them.
+"""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from experiments.benchmarks.operators import IGNORED, SMOOTHING, Z_LOSS
+from experiments.benchmarks.workloads import CROSS_ENTROPY, INTEGER, SPATIAL
+
+
+def _losses(x, labels, **options):
+    return F.cross_entropy(x, labels, reduction="none", **options)
+
+
+def _squared_log_partition(x):
+    return torch.logsumexp(x, 1) ** 2
+
+
+def _all_options(x, labels):
+    weights = torch.tensor((0.5, 1.5), dtype=x.dtype).repeat(x.shape[1] // 2 + 1)[: x.shape[1]]
+    return _losses(x, labels, weight=weights, label_smoothing=SMOOTHING) + Z_LOSS * _squared_log_partition(x)
+
+
+FUNCTIONS = {
+    ("softmax", ""): lambda x: torch.softmax(x, 1),
+    ("softmax", "β"): lambda x, beta: torch.softmax(beta * x, 1),
+    ("log_softmax", ""): lambda x: torch.log_softmax(x, 1),
+    ("logsumexp", ""): lambda x: torch.logsumexp(x, 1),
+    ("logsumexp", "β"): lambda x, beta: torch.logsumexp(beta * x, 1) / beta,
+    ("logmeanexp", ""): lambda x: torch.logsumexp(x, 1) - np.log(x.shape[1]),
+    (CROSS_ENTROPY, ""): _losses,
+    (INTEGER, ""): _losses,
+    (INTEGER, "β"): lambda x, labels, beta: _losses(beta * x, labels),
+    (INTEGER, "ignored label"): lambda x, labels: _losses(x, labels, ignore_index=IGNORED),
+    (INTEGER, "smoothing"): lambda x, labels: _losses(x, labels, label_smoothing=SMOOTHING),
+    (INTEGER, "z-loss"): lambda x, labels: _losses(x, labels) + Z_LOSS * _squared_log_partition(x),
+    (INTEGER, "all options"): _all_options,
+    (SPATIAL, ""): F.cross_entropy,
+}
+
+
+def linear(inputs, weight, labels):
+    return F.cross_entropy(inputs @ weight, labels)
+
+
+def tensor(array):
+    """A copy of a JAX array; torch wants labels of 64 bits, and NumPy has no bfloat16 of its own."""
+    if np.issubdtype(array.dtype, np.integer):
+        return torch.tensor(np.asarray(array, np.int64))
+    return torch.tensor(np.asarray(array, np.float32)).to(getattr(torch, str(array.dtype)))
+
+
+def value(f):
+    return torch.no_grad()(f)
+
+
+def with_gradient(f, differentiated=1):
+    """(g, x, …) → (f(x, …), gradient of ⟨g, f(x, …)⟩ in the first `differentiated` arguments)."""
+
+    def run(g, *arguments):
+        leaves = [a.detach().requires_grad_() for a in arguments[:differentiated]]
+        result = f(*leaves, *arguments[differentiated:])
+        return result.detach(), *torch.autograd.grad(result, leaves, g.to(result.dtype))
+
+    return run
+
+
+def one():
+    """The cotangent of a mean."""
+    return torch.ones(())

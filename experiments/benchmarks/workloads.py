@@ -1,0 +1,126 @@
+"""The shapes that are measured, by the model that has them; classes are on axis 1.
+
+`quick` are the cases that `make bench` measures, by dtype, and `in_place` those that it measures again with donated
+logits. `make bench-full` measures every case in both dtypes. Rows are as few as still leave the caches, so that a
+program takes milliseconds on two cores.
+"""
+
+from typing import NamedTuple
+
+CROSS_ENTROPY = "softmax_cross_entropy"
+INTEGER = "softmax_cross_entropy_with_integer_labels"
+SPATIAL = "spatial_softmax_cross_entropy"
+LINEAR = "linear_softmax_cross_entropy"
+DTYPES = ("float32", "bfloat16")
+
+
+class Workload(NamedTuple):
+    name: str
+    shape: tuple[int, ...]  # of the logits; of a linear loss: rows, width and classes
+    reason: str
+    quick: dict[str, tuple[str, ...]]
+    in_place: tuple[str, ...] = ()
+    kind: str = "compiled"  # "compiled", "eager" or "linear"
+    calls: int = 1  # timed together in a round
+    rounds: int = 20  # at most; fewer where one takes seconds
+
+
+def _float32(*cases):
+    return {"float32": cases}
+
+
+WORKLOADS = (
+    Workload(
+        "tiny",
+        (8, 10),
+        "calls outside jit: all of the time is dispatch",
+        _float32("softmax", "logsumexp", INTEGER),
+        kind="eager",
+        calls=5,
+    ),
+    Workload(
+        "ImageNet",
+        (1024, 1000),
+        "a classifier's batch: fits the caches, V no multiple of a vector",
+        _float32(
+            "log_softmax", "logmeanexp", CROSS_ENTROPY, INTEGER, f"{INTEGER}, ignored label", f"{INTEGER}, all options"
+        )
+        | {"bfloat16": (INTEGER,)},
+        in_place=(INTEGER,),
+        calls=5,
+    ),
+    Workload(
+        "attention",
+        (8 * 12 * 128, 128),
+        "scores of GPT-2's heads, 8 sequences of 128 tokens: many short rows",
+        _float32("softmax", "softmax, β") | {"bfloat16": ("softmax",)},
+        calls=5,
+    ),
+    Workload(
+        "many rows",
+        (65536, 512),
+        "few classes, so that what is done once a row counts",
+        _float32(INTEGER),
+        rounds=12,
+    ),
+    Workload(
+        "4096 rows",
+        (4096, 4096),
+        "from 4096 rows on XLA:CPU has one fused kernel for a softmax (kMinElements in ynn_support.cc)",
+        _float32("softmax", "logsumexp", INTEGER),
+        in_place=("softmax", INTEGER),
+    ),
+    Workload(
+        "4095 rows",
+        (4095, 4096),
+        "one row fewer than the fused kernel asks for",
+        _float32("softmax", INTEGER),
+    ),
+    Workload(
+        "LLM 32k",
+        (1024, 32000),
+        "Llama-2's vocabulary, 131 MB of logits",
+        _float32(INTEGER) | {"bfloat16": (INTEGER,)},
+        in_place=(INTEGER,),
+        rounds=12,
+    ),
+    Workload(
+        "GPT-2",
+        (128, 50257),
+        "29 · 1733 classes: no tile and no vector divides them",
+        _float32("softmax", INTEGER, f"{INTEGER}, β"),
+    ),
+    Workload("Llama-3", (64, 128256), "a vocabulary of 256 · 501", _float32("logsumexp, β", INTEGER)),
+    Workload("Gemma", (32, 262144), "the largest vocabulary in use, a power of two", _float32(INTEGER)),
+    Workload("off every tile", (1021, 10007), "rows and classes are primes", _float32(INTEGER)),
+    Workload(
+        "segmentation",
+        (8, 21, 256, 256),
+        "Pascal VOC's classes on axis 1, with half a million positions behind it",
+        _float32("softmax", f"{INTEGER}, smoothing", SPATIAL),
+    ),
+    Workload(
+        "linear 16k",
+        (1024, 256, 16384),
+        "the logits are 67 MB, the operands 18 MB",
+        _float32(LINEAR),
+        kind="linear",
+    ),
+    Workload(
+        "linear 32k",
+        (2048, 512, 32768),
+        "268 MB of logits, 71 MB of operands",
+        {},
+        kind="linear",
+        rounds=10,
+    ),
+    Workload(
+        "linear GPT-2",
+        (1024, 768, 50257),
+        "GPT-2's own width and vocabulary, which no block divides",
+        {},
+        kind="linear",
+        rounds=10,
+    ),
+)
+BY_NAME = {workload.name: workload for workload in WORKLOADS}
