@@ -16,6 +16,7 @@ from jsoftmax._core import check
 INT = "softmax_cross_entropy_with_integer_labels"
 DIST = "softmax_cross_entropy"
 SPATIAL = "spatial_softmax_cross_entropy"
+LINEAR = "linear_softmax_cross_entropy"
 SECRET = 31337.25  # in every array; in no message
 X = np.full((3, 5), SECRET, np.float32)
 X3 = np.full((2, 3, 5), SECRET, np.float32)
@@ -33,6 +34,7 @@ OPERATORS = (*MASKED, "softmax_jacobian")
 def arguments(name, **changed):
     base = {INT: {"logits": X, "labels": Y}, DIST: {"logits": X, "labels": Q}, "weighted_mean": {"losses": ROWS}}
     base[SPATIAL] = {"logits": X3, "labels": np.zeros((2, 5), np.uint8)}
+    base[LINEAR] = {"inputs": X3, "weight": full((5, 7)), "labels": np.zeros((2, 3), np.int32)}
     return base.get(name, {"x": X}) | changed
 
 
@@ -237,6 +239,8 @@ def rows():
         yield SPATIAL, arguments(SPATIAL, labels=bad), TypeError, ("`labels` must be integers", got)
     yield SPATIAL, arguments(SPATIAL, logits=[[SECRET]]), TypeError, ("`logits` must be an array", "got list")
 
+    yield from rows_of_the_linear_layer()
+
     for bad, got in ((full(3, np.complex64), "got dtype complex64"), (1j, "got dtype complex")):
         wanted = ("`weights` must be a floating or integer array", got)
         yield "weighted_mean", {"losses": ROWS, "weights": bad}, TypeError, wanted
@@ -245,6 +249,40 @@ def rows():
     for shape in ((2,), (3, 1), (1, 3), (0,)):
         wanted = ("`weights` must broadcast to the shape of the losses (3,)", f"got shape {shape}")
         yield "weighted_mean", {"losses": ROWS, "weights": full(shape)}, ValueError, wanted
+
+
+def rows_of_the_linear_layer():
+    fits = "`inputs` (2, 3, 5) must have as many features as `weight`"
+    for changed, exception, *wanted in (
+        ({"inputs": np.float32(SECRET)}, ValueError, "`inputs` must have an axis of features", "got shape ()"),
+        ({"inputs": [[SECRET]]}, TypeError, "`inputs` must be an array", "got list"),
+        ({"inputs": np.ones((2, 3, 5), bool)}, TypeError, "`inputs` must be a floating or integer", "got dtype bool"),
+        ({"weight": full((5, 7), np.complex64)}, TypeError, "`weight` must be a floating", "got dtype complex64"),
+        ({"weight": full(5)}, ValueError, "`weight` must have two axes", "got shape (5,)"),
+        ({"weight": full((7, 5))}, ValueError, fits, "(7, 5) has on axis 0", "give class_axis=0"),
+        ({"class_axis": 0}, ValueError, fits, "(5, 7) has on axis 1", "give class_axis=1"),
+        ({"class_axis": 2}, ValueError, "`class_axis` must be in [-2, 2)", "got 2"),
+        ({"class_axis": None}, ValueError, "`class_axis` must be one axis", "got None"),
+        ({"class_axis": (0, 1)}, ValueError, "`class_axis` must be one axis", "got (0, 1)"),
+        ({"labels": np.zeros(6, np.int32)}, ValueError, "`labels` must have the shape", "(2, 3), got (6,)"),
+        ({"labels": full((2, 3))}, TypeError, "`labels` must be integers", "got dtype float32"),
+        ({"bias": full(5)}, ValueError, "`bias` must have one entry a class, shape (7,)", "got (5,)"),
+        ({"beta": full(5)}, ValueError, "`beta` must broadcast", "got shape (5,)"),
+        ({"beta": 1.0, "temperature": 2.0}, ValueError, "give one of `beta`, `temperature` and `base`"),
+        ({"soft_cap": 0.0}, ValueError, "`soft_cap` must be positive", "got 0.0"),
+        ({"soft_cap": -2}, ValueError, "`soft_cap` must be positive", "got -2.0"),
+        ({"soft_cap": full(7)}, ValueError, "`soft_cap` must be one number", "got shape (7,)"),
+        ({"label_smoothing": 1.5}, ValueError, "`label_smoothing` must be in [0, 1]", "got 1.5"),
+        ({"z_loss": full(7)}, ValueError, "`z_loss` must broadcast", "got shape (7,)"),
+        ({"ignore_label": 0.5}, TypeError, "`ignore_label` must be an integer or None"),
+        ({"reduction": "average"}, ValueError, "`reduction` must be one of none, sum, mean", "got 'average'"),
+        ({"weights": full((2, 3))}, ValueError, '`weights` need a `reduction`, "sum" or "mean"', 'got "none"'),
+        ({"weights": full(5), "reduction": "sum"}, ValueError, "`weights` must broadcast", "got shape (5,)"),
+        ({"block_size": 0}, ValueError, "`block_size` must be a positive int, a pair (tokens, classes)", "got 0"),
+        ({"block_size": (1, 2, 3)}, ValueError, "`block_size` must be", "got (1, 2, 3)"),
+        ({"block_size": 1.5}, ValueError, "`block_size` must be", "got 1.5"),
+    ):
+        yield LINEAR, arguments(LINEAR, **changed), exception, wanted
 
 
 TABLE = list(rows())
@@ -259,7 +297,7 @@ def check_message(name, error, exception, fragments):
     assert error.value.__suppress_context__ or error.value.__context__ is None
 
 
-@pytest.mark.parametrize("operator", (*OPERATORS, "weighted_mean", SPATIAL))
+@pytest.mark.parametrize("operator", (*OPERATORS, "weighted_mean", SPATIAL, LINEAR))
 def test_refused(operator):
     """T19 for axes, T28 for dtypes, L05 for labels."""
     for name, given, exception, fragments in TABLE:
@@ -274,7 +312,7 @@ def is_array(value):
     return isinstance(value, np.ndarray | np.generic)
 
 
-@pytest.mark.parametrize("operator", (*OPERATORS, "weighted_mean", SPATIAL))
+@pytest.mark.parametrize("operator", (*OPERATORS, "weighted_mean", SPATIAL, LINEAR))
 def test_refused_alike_under_jit(operator):
     """With every array traced; left out are numbers that are checked only where they are static."""
     tried = 0

@@ -185,11 +185,14 @@ def linear(name: str, inputs: Any, weight: Any, class_axis: Any) -> tuple[Operan
         raise ValueError(f"{name}: `weight` must have two axes, got shape {weight.shape}.")
     if inputs.ndim < 1:
         raise ValueError(f"{name}: `inputs` must have an axis of features, got shape ().")
-    (axis,) = axes(name, class_axis, 2, "class_axis")
+    found = axes(name, class_axis, 2, "class_axis")
+    if len(found) != 1:
+        raise ValueError(f"{name}: `class_axis` must be one axis, got {class_axis}.")
+    (axis,) = found
     if inputs.shape[-1] != weight.shape[1 - axis]:
         raise ValueError(
             f"{name}: `inputs` {inputs.shape} must have as many features as `weight` {weight.shape} has on axis "
-            f"{1 - axis}. With the classes on its axis {1 - axis} give class_axis={1 - axis}."
+            f"{1 - axis}, got {inputs.shape[-1]}. If that axis has the classes give class_axis={1 - axis}."
         )
     return inputs, weight, axis
 
