@@ -1,5 +1,7 @@
 """The excess by blocks of classes, which XLA:CPU runs for large arrays: the same contract, on small ones."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,8 +12,8 @@ from jsoftmax._partition import blocked
 from tests import bounds, inputs, registry
 
 P = jax.sharding.PartitionSpec
-CASES = [case for case in registry.CASES if case.name in ("logsumexp", "log_softmax", "softmax_cross_entropy")]
-CASES = [case for case in CASES if registry.label(case) == case.name]
+WITH_LABELS = "softmax_cross_entropy", "softmax_cross_entropy_with_integer_labels"
+CASES = [case for case in registry.CASES if registry.label(case) in ("logsumexp", "log_softmax", *WITH_LABELS)]
 # three blocks; a prime, so that there is a shorter block behind them; a divisor that is not the usual one
 SIZES = (384, 389, 3 * 125)
 pytestmark = pytest.mark.skipif(jax.default_backend() != "cpu", reason="the formula is that of CPU")
@@ -41,8 +43,10 @@ def rows(size):
     return x
 
 
-def sample(case, x, beta):
+def sample(case, x, beta, label=0):
     arrays = {case.logits: x, "beta": np.float32(beta)}
+    if case.name == registry.INTEGER:
+        arrays["labels"] = np.full(x.shape[:1], label, np.int32)
     if case.name == "softmax_cross_entropy":
         q = np.abs(inputs.cotangent(x.shape, 2)).astype(np.float32)
         arrays["labels"] = np.where(np.isfinite(x), q / q.sum(-1, keepdims=True), np.float32(0))
@@ -55,8 +59,10 @@ def test_every_kind_of_row(case, size):
     x = rows(size)
     assert blocked.suits(jnp.asarray(x), None, (1,))
     run = jax.jit(lambda arrays: registry.call(case.name, (("axis", -1),), arrays))
-    for beta in (1.0, -0.7, 0.0, np.inf, -np.inf):
-        s = sample(case, x, beta)
+    # on the peaks and beside them, at the edges of blocks, and where there is no class
+    labels = (-1, 0, 1, 127, 128, 130, 383, size - 1, size) if case.name == registry.INTEGER else (0,)
+    for beta, label in itertools.product((1.0, -0.7, 0.0, np.inf, -np.inf), labels):
+        s = sample(case, x, beta, label)
         bounds.check_value(case, s, run(s.arrays), registry.exact(case, s))
 
 
@@ -69,22 +75,37 @@ def test_what_it_suits():
     assert not blocked.suits(jax.ShapeDtypeStruct((4, 200), jnp.float32), None, (1,))
 
 
-@pytest.mark.parametrize("name", ["logsumexp", "log_softmax"])
+@pytest.mark.parametrize("name", ["logsumexp", "log_softmax", registry.INTEGER])
 def test_nothing_of_the_size_of_the_logits(name):
     x = jax.ShapeDtypeStruct((64, 4096), np.float32)
-    compiled = jax.jit(getattr(jsoftmax, name)).lower(x).compile()
+    labels = [jax.ShapeDtypeStruct((64,), np.int32)] if name == registry.INTEGER else []
+    compiled = jax.jit(getattr(jsoftmax, name)).lower(x, *labels).compile()
     assert compiled.memory_analysis().temp_size_in_bytes <= x.size
 
 
+@pytest.mark.parametrize("case", [CASES[0], CASES[-1]], ids=registry.label)
 @pytest.mark.parametrize("spec", [P("data"), P(None, "data")], ids=["rows", "classes"])
-def test_sharded_logits_are_not_gathered(spec):
+def test_sharded_logits_are_not_gathered(spec, case):
     """Where the classes are spread, a block is looked up on the device that has it."""
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     x = np.linspace(-3, 3, 16 * 4096).reshape(16, 4096).astype(np.float32)
     x[:, 77] = 5
-    sharded = jax.device_put(x, jax.NamedSharding(mesh, spec))
-    compiled = jax.jit(jsoftmax.logsumexp).lower(sharded).compile()
+    s = sample(case, x, 1.0, 3000)
+    arrays = s.arrays | {case.logits: jax.device_put(x, jax.NamedSharding(mesh, spec))}
+    compiled = jax.jit(lambda arrays: registry.call(case.name, (("axis", -1),), arrays)).lower(arrays).compile()
     assert not [line for line in compiled.as_text().splitlines() if "all-gather(" in line and "4096" in line]
-    case = CASES[[case.name for case in CASES].index("logsumexp")]
-    s = sample(case, x, 1.0)
-    bounds.check_value(case, s, compiled(sharded), registry.exact(case, s))
+    bounds.check_value(case, s, compiled(arrays), registry.exact(case, s))
+
+
+@pytest.mark.parametrize("mode", ["value", "pull-back"])
+def test_softmax_is_as_few_kernels_as_that_of_jax(mode):
+    """One, where XLA:CPU fuses a row's sums with what is made of them; a choice between the sums would end it."""
+
+    def kernels(softmax):
+        def pulled(x, g):
+            return jax.vjp(softmax, x)[1](g) if mode == "pull-back" else softmax(x)
+
+        x = jax.ShapeDtypeStruct((blocked.FUSED, 64), np.float32)
+        return jax.jit(pulled).lower(x, x).compile().as_text().count(" fusion(")
+
+    assert kernels(jsoftmax.softmax) <= kernels(jax.nn.softmax)

@@ -31,7 +31,7 @@ def sizes(classes: int, given: tuple[int | None, int | None]) -> tuple[int, int]
 
 
 def over_rows(f: Callable[..., Any], carry: Any, rows: Any, block: int) -> tuple[Any, Any]:
-    """f(carry, rows of a block, which of them are none) → (carry, results), block after block.
+    """f(carry, rows of a block) → (carry, results), block after block.
 
     `rows` is a tree of arrays with the rows on axis 0, or with size 1 there, and None. The blocks are equal, so there
     may be rows of zeros that are none. A block takes every so manieth row: rows spread over devices stay there.
@@ -39,7 +39,7 @@ def over_rows(f: Callable[..., Any], carry: Any, rows: Any, block: int) -> tuple
     size = max((a.shape[0] for a in jax.tree.leaves(rows)), default=0)
     blocks = count(size, block)
     if blocks == 1:
-        return f(carry, rows, None)
+        return f(carry, rows)
     each = -(-size // blocks)
 
     def cut(a):
@@ -52,16 +52,13 @@ def over_rows(f: Callable[..., Any], carry: Any, rows: Any, block: int) -> tuple
 
     leaves, tree = jax.tree.flatten(rows)
     split = [a.shape[0] == size for a in leaves]
-    missing = jnp.arange(each * blocks, dtype=jnp.int32) >= size if each * blocks != size else None
-    missing = None if missing is None else jnp.moveaxis(missing.reshape(each, blocks), 1, 0)
 
     def body(carry, taken):
-        taken, missing = taken
         parts = iter(taken)
         found = [next(parts) if s else a for s, a in zip(split, leaves, strict=True)]
-        return f(carry, jax.tree.unflatten(tree, found), missing)
+        return f(carry, jax.tree.unflatten(tree, found))
 
-    carry, results = lax.scan(body, carry, ([cut(a) for s, a in zip(split, leaves, strict=True) if s], missing))
+    carry, results = lax.scan(body, carry, [cut(a) for s, a in zip(split, leaves, strict=True) if s])
     return carry, jax.tree.map(join, results)
 
 

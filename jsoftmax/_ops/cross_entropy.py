@@ -320,14 +320,14 @@ _ruled_distribution_loss = with_vjp(_distribution_primal, _distribution_fwd, _di
 # integer labels ----------------------------------------------------------------------------------------------------
 
 
-def index_value(x, labels, ignored, where, beta, options, axes):
-    """(Loss, statistics) of each row."""
+def index_value(x, labels, ignored, where, beta, options, axes, alone):
+    """(Loss, statistics) of each row; `alone` if no gradient is made beside them."""
     # without a class to point at a row is NaN, and so are the weights that its derivatives are made of
     bad = ~is_class(labels, ax.class_count(x.shape, axes))
     bad = bad if ignored is None else bad & ~ignored
     # the label's own term is the larger one wherever the label is not at the peak, unless its weight is small
     fine = options.class_weights is not None and not (options.smoothing is None and options.z_loss is None)
-    stats = label_statistics(x, labels, bad, ignored, beta, where, axes, fine)
+    stats = label_statistics(x, labels, bad, ignored, beta, where, axes, fine, alone)
     log_p = label_log_weight(x, labels, ignored, beta, where, stats, axes)
     scale = scaled(_of_label(options.class_weights, x, labels, axes), options)
     # an ignored row may hold anything, NaN included: nothing of it goes on
@@ -389,11 +389,11 @@ def _of_label(w, x, labels, axes):
 
 
 def _index_primal(x, labels, ignored, where, beta, options, axes):
-    return index_value(x, labels, ignored, where, beta, options, axes)[0]
+    return index_value(x, labels, ignored, where, beta, options, axes, True)[0]
 
 
 def _index_fwd(x, labels, ignored, where, beta, options, axes):
-    loss, stats = index_value(x, labels, ignored, where, beta, options, axes)
+    loss, stats = index_value(x, labels, ignored, where, beta, options, axes, False)
     return loss, (x, labels, ignored, where, beta, options, stats)
 
 

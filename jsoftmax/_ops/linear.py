@@ -184,10 +184,13 @@ def _measures(z, beta):
     return lse(z, beta, None, stats, CLASSES), entropy(z, beta, None, stats, CLASSES)
 
 
-def _value_whole(layer, labels, ignored, class_axis, measured):
-    """(losses, then if `measured`: logsumexp, entropy, prediction), from all classes at once."""
+def _value_whole(layer, labels, ignored, class_axis, measured, alone):
+    """(losses, then if `measured`: logsumexp, entropy, prediction), from all classes at once.
+
+    `alone` if no gradient is made beside them.
+    """
     _, z = layers.logits(layer, class_axis)
-    loss, _ = index_value(z, labels, ignored, None, layer.beta, layer.options(), CLASSES)
+    loss, _ = index_value(z, labels, ignored, None, layer.beta, layer.options(), CLASSES, alone)
     if not measured:
         return (loss,)
     first = streamed.first_at_peak(z, statistics(z, layer.beta, None, CLASSES), CLASSES)
@@ -203,7 +206,7 @@ def _pull_whole(g, shared, layer, labels, ignored, wanted, class_axis):
     """
     raw, z = layers.logits(layer, class_axis)
     beta, options, (loss_bar, *measures_bar) = layer.beta, layer.options(), g
-    _, stats = index_value(z, labels, ignored, None, beta, options, CLASSES)
+    _, stats = index_value(z, labels, ignored, None, beta, options, CLASSES, False)
     z_bar, beta_bar, bars = index_pull(loss_bar, z, labels, ignored, None, beta, options, stats, CLASSES)
     kept = loss_bar != 0 if ignored is None else (loss_bar != 0) & ~ignored
     if measures_bar:
@@ -291,14 +294,14 @@ class Plan(NamedTuple):
 
 
 def _over_tokens(f, carry, layer, labels, ignored, plan, *rows):
-    """f(carry, layer, labels, ignored, *rows) of each block of tokens."""
+    """f(carry, layer, labels, ignored, *rows) of each block of tokens.
 
-    def of_block(carry, taken, missing):
+    Tokens that fill up a block are zeros: what they give is cut off, and their cotangent is 0.
+    """
+
+    def of_block(carry, taken):
         (inputs, beta, smoothing, z_loss), labels, ignored, rows = taken
         part = layer._replace(inputs=inputs, beta=beta, smoothing=smoothing, z_loss=z_loss)
-        if missing is not None:
-            missing = lax.expand_dims(missing, (1,))
-            ignored = missing if ignored is None else ignored | missing
         return f(carry, part, labels, ignored, *rows)
 
     one_a_token = (layer.inputs, layer.beta, layer.smoothing, layer.z_loss)
@@ -311,7 +314,7 @@ def _value(layer, labels, ignored, plan):
     def of_block(_, layer, labels, ignored):
         if plan.streams(layer):
             return None, _value_of_stream(layer, labels, ignored, plan)
-        return None, (_value_whole(layer, labels, ignored, plan.class_axis, plan.measured), None)
+        return None, (_value_whole(layer, labels, ignored, plan.class_axis, plan.measured, True), None)
 
     return _over_tokens(_again(of_block), None, layer, labels, ignored, plan)[1]
 
@@ -361,7 +364,7 @@ def _value_of_stream(layer, labels, ignored, plan):
 @_value_of_stream.defjvp
 def _(plan, primals, tangents):
     """That of whole rows; what was found is constant, as statistics are."""
-    whole = functools.partial(_value_whole, class_axis=plan.class_axis, measured=plan.measured)
+    whole = functools.partial(_value_whole, class_axis=plan.class_axis, measured=plan.measured, alone=False)
     _, moved = jax.jvp(whole, primals, tangents)
     y, found = _value_of_stream(*primals, plan)
     return (y, found), (moved, jax.tree.map(_no_tangent, found))
@@ -418,7 +421,7 @@ def _total_fwd(wanted, layer, w, labels, ignored, plan):
     (g,), unit = _in_range(layer, w)
 
     def of_block(shared, layer, labels, ignored, g):
-        (losses,) = _value_whole(layer, labels, ignored, plan.class_axis, False)
+        (losses,) = _value_whole(layer, labels, ignored, plan.class_axis, False, False)
         shared, own = _pull_whole((g,), shared, layer, labels, ignored, wanted[0], plan.class_axis)
         return shared, (losses, own)
 

@@ -200,7 +200,8 @@ _ruled_softmax = with_vjp(_softmax_primal, _softmax_fwd, _softmax_bwd, static=(3
 
 
 def _log_softmax_primal(x, where, beta, axes):
-    return _log_softmax_fwd(x, where, beta, axes)[0]
+    stats = statistics(x, beta, where, axes, each=True)
+    return live_log_weights(x, beta, where, stats, axes).astype(x.dtype)
 
 
 def _log_softmax_fwd(x, where, beta, axes):

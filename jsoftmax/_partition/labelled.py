@@ -15,7 +15,7 @@ from jsoftmax._core.axes import class_count, class_index
 from jsoftmax._core.labels import at_label, is_class, put, take
 from jsoftmax._core.mesh import is_explicit
 from jsoftmax._core.types import Axes, Labels, Logits, Mask, Rows
-from jsoftmax._partition import classes, reference
+from jsoftmax._partition import blocked, classes, reference
 from jsoftmax._partition.reference import Frame, Statistics, live, share
 
 
@@ -47,17 +47,26 @@ def _others(f: Frame, x: Logits, labels: Labels, where: Mask, axes: Axes) -> tup
     return put(reference.masses_in(f, x, where), labels, axes, 0), at
 
 
-def excess_of(x: Logits, labels: Labels, beta: Rows, where: Mask, peak: Rows, axes: Axes, fine: bool) -> Rows:
-    """The excess; without `fine` exact beside 1 only where the label is not at the peak."""
+def excess_of(
+    x: Logits, labels: Labels, beta: Rows, where: Mask, peak: Rows, axes: Axes, fine: bool, alone: bool
+) -> Rows:
+    """The excess; without `fine` exact beside 1 only where the label is not at the peak.
+
+    `alone` tells that no gradient is made of the same exponentials.
+    """
+
+    def found(rest, at, below=None):
+        excess = (rest - 1) + at
+        excess = excess if below is None else jnp.where((rest >= 1) & (rest < 2), below + at, excess)
+        return jnp.where(at == 1, rest, excess)
+
+    def in_blocks(f, x, labels, where):
+        return found(blocked.rest_in(f, x, labels), reference.masses_in(f, pick(x, labels, x, axes), where))
 
     def by_index(f, x, labels, where):
         e, at = _others(f, x, labels, where, axes)
-        rest = jnp.sum(e, axes, keepdims=True)
-        excess = (rest - 1) + at
-        if fine:
-            below = jnp.sum(e - jnp.floor(e), axes, keepdims=True)
-            excess = jnp.where((rest >= 1) & (rest < 2), below + at, excess)
-        return jnp.where(at == 1, rest, excess)
+        below = jnp.sum(e - jnp.floor(e), axes, keepdims=True) if fine else None
+        return found(jnp.sum(e, axes, keepdims=True), at, below)
 
     def in_turn(f, x, labels, where):
         return reference.excess_in(f, x, where, axes)
@@ -65,7 +74,8 @@ def excess_of(x: Logits, labels: Labels, beta: Rows, where: Mask, peak: Rows, ax
     operands = (reference.frame(beta, peak), x, labels, where)
     if not _by_index(x, axes):
         return in_turn(*operands)
-    return lax.platform_dependent(*operands, cpu=by_index, default=in_turn)
+    on_cpu = in_blocks if alone and not fine and blocked.suits(x, where, axes) else by_index
+    return lax.platform_dependent(*operands, cpu=on_cpu, default=in_turn)
 
 
 def log_weight(x: Logits, labels: Labels, beta: Rows, where: Mask, stats: Statistics, axes: Axes) -> Rows:

@@ -9,8 +9,9 @@
 No live entry: m = 0, s = −1, so that log Z = β m + log1p(s) = −∞ and residuals stay finite. A live +∞ or NaN, or β NaN:
 s is NaN, and with it all that is not masked.
 
-Elements are not compared with the peak: exp(t) is 1 there and at what rounds to it, and ⌊exp(t)⌋ finds them. A
-comparison or a choice inside the loop of the exponential takes XLA:CPU two to three times as long.
+Nothing that stands before or between the sums of a row chooses or compares, neither by element nor by row: XLA:CPU has
+one kernel for elementwise arithmetic with its row sums and what is made of them, and a choice ends it. What would be
+compared is counted: ⌊exp(t)⌋ is 1 at the peak and what rounds to it, `step` is 0 or 1.
 """
 
 from typing import NamedTuple
@@ -28,6 +29,21 @@ class Statistics(NamedTuple):
 
     peak: Rows
     excess: Rows
+
+
+def step(v: Array) -> Array:
+    """1 for v > 0, else 0; NaN for NaN."""
+    return jnp.maximum(jnp.sign(v), 0)
+
+
+def presence(x: Array) -> Array:
+    """0 for −∞, else 1; NaN for NaN."""
+    return step(x * 0.5 + jnp.finfo(x.dtype).max)
+
+
+def _bounded(x: Array) -> Array:
+    """The largest negative number for −∞."""
+    return jnp.maximum(x, jnp.finfo(x.dtype).min)
 
 
 def live(x: Logits, where: Mask) -> Bool[Array, "*shape"]:
@@ -70,15 +86,14 @@ def frame(beta: Rows, peak: Rows) -> Frame:
 
     s, c and k are powers of two but for β itself. x − m may overflow and β (x − m) not: |β| < 1 takes halves. The
     limits are numbers too, of which none makes 0 · ∞: at β = 0 two factors that no number survives, at ±∞ two that no
-    difference does. A peak that is not finite is a NaN origin: the row is NaN.
+    difference does.
     """
     info = jnp.finfo(beta.dtype)
     limit, zero = jnp.isinf(beta), jnp.abs(beta) < info.tiny  # a subnormal factor may count as 0
     # at ±∞ a difference of two small logits must not fall among the subnormal numbers, which may count as 0
     scale = jnp.where(jnp.abs(beta) < 1, 0.5, jnp.where(limit & (jnp.abs(peak) < 1), 2.0**64, 1)).astype(beta.dtype)
-    origin = jnp.where(jnp.isfinite(peak), peak * scale, jnp.nan)
     factor = jnp.where(zero, info.tiny, jnp.where(limit, jnp.sign(beta) * info.max, beta / scale))
-    return Frame(scale, origin, factor, jnp.where(zero, info.tiny, jnp.where(limit, info.max, 1)))
+    return Frame(scale, peak * scale, factor, jnp.where(zero, info.tiny, jnp.where(limit, info.max, 1)))
 
 
 def signed_gap(x: Logits, beta: Rows, peak: Rows) -> Logits:
@@ -111,10 +126,22 @@ def masses_in(f: Frame, x: Logits, where: Mask) -> Logits:
 def peak_of(x: Logits, beta: Rows, where: Mask, axes: Axes) -> Rows:
     """m; 0 for an empty row."""
     highest = classes.largest(lambda x, w: widen(x) if w is None else jnp.where(w, widen(x), -jnp.inf), axes, x, where)
-    lowest = -classes.largest(lambda x, w: jnp.where(live(x, w), -widen(x), -jnp.inf), axes, x, where)
+    lowest = -classes.largest(_turned, axes, x, where)
     # a +∞ poisons the row also where it is not the peak
     lowest = jnp.where((highest == jnp.inf) & (lowest < jnp.inf), jnp.nan, lowest)
-    return jnp.where(highest == -jnp.inf, 0, jnp.where(beta < 0, lowest, highest))
+    return jnp.where(beta < 0, jnp.where(highest == -jnp.inf, 0, lowest), _or_zero(highest))
+
+
+def _turned(x: Logits, where: Mask) -> Logits:
+    """−x, and −∞ where absent."""
+    y = widen(x)
+    y = jnp.minimum(y * 0.5 + jnp.finfo(y.dtype).max, 0) - _bounded(y)
+    return y if where is None else jnp.where(where, y, -jnp.inf)
+
+
+def _or_zero(peak: Rows) -> Rows:
+    """0 for −∞."""
+    return _bounded(peak) * presence(peak)
 
 
 def excess_of(x: Logits, beta: Rows, where: Mask, peak: Rows, axes: Axes, fine: bool = True) -> Rows:
@@ -129,14 +156,18 @@ def excess_in(f: Frame, x: Logits, where: Mask, axes: Axes, fine: bool = True) -
 
     if not fine:
         return classes.total(lambda x, where: masses_in(f, x, where), axes, x, where) - 1
-    below, total = classes.total(sums, axes, x, where)
-    # with a second 1 in the sum nothing cancels
-    return jnp.where((total >= 1) & (total < 2), below, total - 1)
+    return excess_from(*classes.total(sums, axes, x, where))
+
+
+def excess_from(below: Rows, total: Rows) -> Rows:
+    """s from Σ (exp(t) − ⌊exp(t)⌋) and Σ exp(t): with a second 1 in the sum nothing cancels. −1 for an empty row."""
+    tied = step(total - 2 * (1 - jnp.finfo(total.dtype).epsneg))  # from 2 on
+    return ((1 - tied) * below + tied * (total - 1)) - step(0.5 - total)
 
 
 def checked(peak: Rows, excess: Rows, beta: Rows) -> Statistics:
     """A row is NaN if its peak is not finite or β is NaN, whatever is live in it and comes out of exp."""
-    return Statistics(peak, jnp.where(jnp.isfinite(peak) & ~jnp.isnan(beta), excess, jnp.nan))
+    return Statistics(peak, excess + (0 * peak + jnp.where(jnp.isnan(beta), jnp.nan, 0)))
 
 
 def statistics_of(x: Logits, beta: Rows, where: Mask, axes: Axes, fine: bool = True) -> Statistics:
@@ -146,8 +177,7 @@ def statistics_of(x: Logits, beta: Rows, where: Mask, axes: Axes, fine: bool = T
 
 def share(stats: Statistics) -> Rows:
     """What p is at the peak; 1 for an empty row."""
-    total = 1 + stats.excess
-    return 1 / jnp.where(total == 0, 1, total)
+    return 1 / jnp.maximum(1 + stats.excess, 1)
 
 
 def weights(x: Logits, beta: Rows, where: Mask, stats: Statistics) -> Logits:
@@ -168,8 +198,7 @@ def log_excess(stats: Statistics) -> Rows:
 
 def log_weights(x: Logits, beta: Rows, where: Mask, stats: Statistics) -> Logits:
     """log p of (3); −∞ where absent, but in a row that is poisoned NaN where not masked."""
-    offset = log_excess(stats)
-    y = gap(x, beta, where, stats.peak) - jnp.where(offset == -jnp.inf, 0, offset)
+    y = gap(x, beta, where, stats.peak) - jnp.maximum(log_excess(stats), 0)
     return y if where is None else jnp.where(where, y, -jnp.inf)
 
 

@@ -68,10 +68,11 @@ __all__ = [
 ]
 
 
-def statistics(x: Logits, beta: Rows, where: Mask, axes: Axes, fine: bool = True) -> Statistics:
+def statistics(x: Logits, beta: Rows, where: Mask, axes: Axes, fine: bool = True, each: bool = False) -> Statistics:
     """(peak, excess) of each row: constants of every derivative, see above.
 
-    Without `fine` the excess is exact beside 1 only, which is enough for weights and not for log Z.
+    Without `fine` the excess is exact beside 1 only, which is enough for weights and not for log Z. `each` tells that
+    all they are for is one elementwise result of the size of the logits.
     """
     x, beta = lax.stop_gradient((x, beta))
 
@@ -82,7 +83,7 @@ def statistics(x: Logits, beta: Rows, where: Mask, axes: Axes, fine: bool = True
         peak = reference.peak_of(x, beta, where, axes)
         return reference.checked(peak, blocked.excess_in(reference.frame(beta, peak), x), beta)
 
-    if fine and blocked.suits(x, where, axes):
+    if fine and not (each and blocked.fuses(x)) and blocked.suits(x, where, axes):
         return lax.platform_dependent(x, beta, where, cpu=in_blocks, default=found)
     return classes.alone(found, axes, x, beta, where)
 
@@ -96,17 +97,19 @@ def label_statistics(
     where: Mask,
     axes: Axes,
     fine: bool,
+    alone: bool,
 ) -> Statistics:
     """The same for rows with labels, NaN in bad rows and 0 in ignored ones.
 
     Without `fine` the excess of a row whose label is not at the peak is exact beside 1 only: enough for the label.
+    `alone` tells that no gradient is made of the same exponentials.
     """
     x, beta = lax.stop_gradient((x, beta))
 
     def found(x, labels, bad, ignored, beta, where):
         peak = jnp.where(bad, jnp.nan, reference.peak_of(x, beta, where, axes))
         peak = peak if ignored is None else jnp.where(ignored, 0, peak)
-        excess = labelled.excess_of(x, labels, beta, where, peak, axes, fine)
+        excess = labelled.excess_of(x, labels, beta, where, peak, axes, fine, alone)
         peak, excess = reference.checked(peak, excess, beta)
         return Statistics(peak, excess if ignored is None else jnp.where(ignored, 0, excess))
 
