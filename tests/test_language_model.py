@@ -1,0 +1,242 @@
+"""What the language model has to obey: of a smoke run made here, and of the committed results. No timing."""
+
+import json
+import re
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import _layer_costs, _text, language_model
+from experiments._language_training import Run, losses_of
+from experiments._results import numbers, plain
+
+EXPERIMENT = language_model
+COMMITTED = Path(language_model.__file__).parent / "results"
+PAGE = Path(__file__).parents[1] / "docs" / "language_model.md"
+LOSSES = ["dense", "fused", "fused, class blocks"]
+ROUNDINGS = 64  # of 2⁻²⁴ of the loss: a step's own are below 8, the rest is what training makes of them
+
+# one worker makes the smoke run and judges it
+pytestmark = pytest.mark.xdist_group("language_model")
+
+
+def read(directory, stem="language_model"):
+    return json.loads((directory / f"{stem}.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def results(directory):
+    return read(directory)
+
+
+# training ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_same_curve_without_the_logits(results):
+    """Same words in the same order: the losses differ by roundings, also after training on their gradients."""
+    dense = numbers(results["training"][0]["loss"])
+    assert [run["name"] for run in results["training"]] == LOSSES
+    for name in LOSSES[1:]:
+        apart = np.abs(language_model.difference(results, name))
+        assert len(apart) == results["run"]["settings"]["steps"]
+        assert apart[0] <= 8 * 2.0**-24 * dense[0]
+        assert np.all(apart <= ROUNDINGS * 2.0**-24 * dense)
+
+
+def test_the_losses_are_not_one_program(results):
+    """Each took its own blocks, smaller than the batch and the vocabulary, and rounds in its own way."""
+    settings, corpus = results["run"]["settings"], results["corpus"]
+    tokens, classes = settings["block"]
+    assert [run["block"] for run in results["training"]] == [None, tokens, [tokens, classes]]
+    assert tokens < settings["batch"] * settings["length"] and classes < corpus["vocabulary"]
+    assert all(np.any(language_model.difference(results, name) != 0) for name in LOSSES[1:])
+
+
+def test_the_model_learns_more_than_frequencies(results):
+    corpus = results["corpus"]
+    for run in results["training"]:
+        history, (step, last) = numbers(run["loss"]), run["held_out"][-1]
+        assert step == len(history) and abs(np.exp(last) - run["perplexity"]) < 1e-9
+        assert history[-10:].mean() < history[:10].mean()
+        assert run["perplexity"] < 0.8 * corpus["unigram_perplexity"]
+        # an untrained model knows nothing
+        assert abs(history[0] - np.log(corpus["vocabulary"])) < 0.5
+    assert corpus["unigram_perplexity"] < corpus["vocabulary"]
+
+
+def test_padding_is_ignored():
+    """Neither the loss nor a gradient reads what stands where no word is."""
+    rng = np.random.default_rng(0)
+    x, embedding = (rng.standard_normal(shape).astype(np.float32) for shape in ((2, 6, 4), (10, 4)))
+    labels = np.int32([[1, 2, 3, 4, 5, 6], [7, 8, -1, -1, -1, -1]])
+    for loss, _ in losses_of(4, 5).values():
+        found = [
+            jax.value_and_grad(loss, (0, 1))(np.where((labels < 0)[..., None], padding * x, x), embedding, labels)
+            for padding in (1, 3)
+        ]
+        for a, b in zip(*map(jax.tree.leaves, found), strict=True):
+            np.testing.assert_array_equal(a, b)
+        assert np.all(found[0][1][0][labels < 0] == 0) and np.all(np.any(found[0][1][0][labels >= 0] != 0, -1))
+
+
+# text --------------------------------------------------------------------------------------------------------------
+
+
+def test_windows_are_the_text():
+    corpus = _text.load("pydoc", 2048, 64)
+    used = corpus.labels != _text.IGNORED
+    assert len(corpus.words) == len(set(corpus.words)) == 2048 and corpus.labels.max() == 2047
+    assert corpus.held_out.mean() == pytest.approx(1 / _text.HELD_OUT, rel=0.01)
+    assert np.all(used[:, 0]) and np.all(used[:, :-1] >= used[:, 1:])  # padding is behind the words
+    # each input is the label before it, also from one window of a document to the next
+    assert np.array_equal(np.where(used, corpus.inputs, 0)[:, 1:], np.where(used[:, 1:], corpus.labels[:, :-1], 0))
+    goes_on = corpus.inputs[1:, 0] != _text.START
+    assert np.array_equal(corpus.inputs[1:, 0][goes_on], corpus.labels[:-1, -1][goes_on])
+    assert np.all(used[:-1, -1][goes_on])
+    # the vocabulary is by frequency in the training windows
+    count = np.bincount(corpus.labels[~corpus.held_out][used[~corpus.held_out]], minlength=2048)
+    assert np.all(np.diff(count[2:]) <= 0) and count[_text.START] == 0 < count[_text.UNKNOWN]
+
+
+def test_held_out_windows_are_unseen():
+    corpus = _text.load("pydoc", 2048, 64)
+    training = {window.tobytes() for window in corpus.labels[~corpus.held_out]}
+    assert not any(window.tobytes() in training for window in corpus.labels[corpus.held_out])
+
+
+BIBLE = """#!/bin/sh
+[ "$1 $2" = "-f gen1:1-rev22:21" ] || exit 1
+printf 'Ge1:1 In the beginning: God.\\nGe1:2 And the earth\\nGe2:1 Thus the heavens\\n'
+"""
+
+
+def test_chapters_of_the_bible(tmp_path, monkeypatch):
+    """One document a chapter, without the references; a machine without the command is told what to install."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="apt install bible-kjv"):
+        _text.load("bible", 100, 8)
+    (tmp_path / "bible").write_text(BIBLE, encoding="utf-8")
+    (tmp_path / "bible").chmod(0o755)
+    corpus = _text.load("bible", 100, 8)
+    found = [[corpus.words[i] for i in window[window != _text.IGNORED]] for window in corpus.labels]
+    assert found == ["in the beginning : god . and the".split(), ["earth"], "thus the heavens".split()]
+    assert corpus.inputs[0, 0] == corpus.inputs[2, 0] == _text.START and corpus.words[corpus.inputs[1, 0]] == "the"
+
+
+# time and memory ---------------------------------------------------------------------------------------------------
+
+
+def test_blocks_take_less_memory(results):
+    """Dense temporaries hold all logits at least; blocks hold less, the less the smaller they are."""
+    *vocabularies, swept = results["costs"]
+    for part in results["costs"]:
+        dense, *others = (p["temporary_bytes"] for p in part["programs"])
+        assert dense >= 4 * part["tokens"] * part["classes"]
+        assert all(size <= dense if p["name"] == "default" else size < dense for p, size in zip(part["programs"][1:], others, strict=True))
+    # what blocks of all tokens take does not depend on the vocabulary
+    of_dense, of_classes = ([part["programs"][i]["temporary_bytes"] for part in vocabularies] for i in (0, 3))
+    assert of_classes[-1] - of_classes[-2] < (of_dense[-1] - of_dense[-2]) / 4
+    for kind in (False, True):
+        sizes = [p["temporary_bytes"] for p in swept["programs"][1:] if ("×" in p["name"]) == kind]
+        assert len(sizes) >= 2 and sizes == sorted(set(sizes))
+
+
+def test_costs_are_complete(results):
+    settings = results["run"]["settings"]
+    sizes = [part["classes"] for part in results["costs"]]
+    assert sizes == [*settings["vocabularies"], settings["swept"]]
+    for part in results["costs"]:
+        assert part["rounds"] == settings["rounds"]
+        dense, *fused = part["programs"]
+        assert dense["name"] == "dense" and set(dense["ratio"].values()) == {1.0}
+        for p in fused:
+            for spread in (p["seconds"], p["ratio"]):
+                assert 0 < spread["p20"] <= spread["median"] <= spread["p80"] < np.inf
+
+
+def test_the_measured_programs_compute_the_same():
+    found = _layer_costs.programs(48, 8, 40, [None, 16, (48, 16)])
+    assert list(found) == ["dense", "default", "16", "48×16"]
+    (value, gradients), *others = (call() for call, _ in found.values())
+    assert min(float(np.abs(g).max()) for g in gradients) > 1e-3
+    for other, others_gradients in others:
+        for a, b in zip((other, *others_gradients), (value, *gradients), strict=True):
+            np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-7)
+
+
+def test_a_ratio_compares_within_a_round(monkeypatch):
+    """The machine is twice as slow in every second round: medians cannot tell, a ratio does."""
+    slow = np.array([1.0, 2.0, 1.0, 2.0, 2.0])
+    monkeypatch.setattr(_layer_costs, "programs", lambda *_: {"dense": (None, 2), "default": (None, 1)})
+    monkeypatch.setattr(_layer_costs, "timed", lambda *_: [{"dense": 4 * slow, "default": 3 * slow[::1]}])
+    (part,) = _layer_costs.measure(1, 1, 1, [None], 5)
+    assert part["programs"][1]["ratio"] == {"median": 0.75, "p20": 0.75, "p80": 0.75}
+
+
+def test_rounds_are_interleaved_and_warm_up_is_left_out():
+    called = []
+    found = {name: (lambda name=name: called.append(name), 0) for name in "abc"}
+    *_, times = _layer_costs.timed(found, 3, "test")
+    rounds = ["".join(called[i : i + 3]) for i in range(0, len(called), 3)]
+    assert set(rounds) == {"abc", "cba"} and len(rounds) == _layer_costs.WARM_UP + 3
+    assert {name: len(t) for name, t in times.items()} == dict.fromkeys("abc", 3)
+
+
+# files -------------------------------------------------------------------------------------------------------------
+
+
+def test_an_interrupted_run_keeps_what_it_finished(tmp_path, monkeypatch):
+    def trained(config, corpus, loss, name):
+        return Run([1.0], [(1, 1.0)], 1.0)
+
+    def rounds(*arguments):
+        yield {"rounds": 1}
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(language_model, "train", trained)
+    monkeypatch.setattr(language_model, "measure", rounds)
+    with pytest.raises(KeyboardInterrupt):
+        language_model.main(language_model.Config(smoke=True, out=tmp_path))
+    kept = read(tmp_path)
+    assert [run["name"] for run in kept["training"]] == LOSSES and kept["costs"] == [{"rounds": 1}]
+
+
+def test_figures_are_there_and_small(directory):
+    for name in ("training", "costs"):
+        assert 5_000 < (directory / f"language_model_{name}.png").stat().st_size < 300_000
+
+
+def test_the_table_shows_every_run_and_layer(results):
+    text = language_model.table(results)
+    for run in results["training"]:
+        assert f"{run['name']:20} | {run['perplexity']:19.3f} |" in text
+    for part in results["costs"]:
+        assert f"× {part['classes']} classes" in text
+
+
+@pytest.mark.parametrize(
+    ("stem", "command"),
+    [
+        ("language_model", "python -m experiments.language_model"),
+        ("language_model_bible", "python -m experiments.language_model --corpus bible --vocabulary 8192 --rounds 0"),
+    ],
+)
+def test_committed_results_are_of_the_full_run(stem, command):
+    results = read(COMMITTED, stem)
+    assert results["run"]["command"] == command
+    settings = {k: v for k, v in vars(language_model.Config()).items() if k != "out"}
+    if stem == "language_model":
+        assert results["run"]["settings"] == plain(settings)
+
+
+def test_the_page_says_what_the_results_say():
+    """Each row of its tables, and the numbers of its text."""
+    page = PAGE.read_text(encoding="utf-8")
+    results, bible = (read(COMMITTED, stem) for stem in ("language_model", "language_model_bible"))
+    for found in (results, bible):
+        for row in language_model.rows(found):
+            assert row in page
+    for row in language_model.cost_rows(results):
+        assert row in page
