@@ -17,9 +17,10 @@ from tqdm import tqdm
 
 from experiments import _text as text
 from experiments._language_figures import draw
+from experiments._language_table import table
 from experiments._language_training import losses_of, train, unigram_loss
 from experiments._layer_costs import measure
-from experiments._results import numbers, plain, provenance, read_json, write_json
+from experiments._results import plain, provenance, read_json, write_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,12 +114,6 @@ def measured(config):
         finished.append(part)
 
 
-def difference(results, name="fused"):
-    """Loss of the training `name` minus that of the dense one, of every step."""
-    runs = {run["name"]: numbers(run["loss"]) for run in results["training"]}
-    return runs[name] - runs["dense"]
-
-
 def main(config):
     """Runs `config` and returns the results as they are in the JSON."""
     stem = "language_model" if config.corpus == "pydoc" else f"language_model_{config.corpus}"
@@ -147,26 +142,6 @@ def main(config):
     for figure in draw(results, config.out, stem):
         print(figure)
     return results
-
-
-def table(results):
-    corpus = results["corpus"]
-    lines = [
-        f"{corpus['name']}: {corpus['vocabulary']} words, unigram perplexity {corpus['unigram_perplexity']:.1f}",
-        f"{'loss':20} | held-out perplexity | largest difference from dense | ms a step",
-    ]
-    for run in results["training"]:
-        apart = np.abs(difference(results, run["name"])).max()
-        ms = 1000 * run["seconds_a_step"]
-        lines.append(f"{run['name']:20} | {run['perplexity']:19.3f} | {apart:29.1e} | {ms:9.1f}")
-    for part in results["costs"]:
-        lines += ["", f"{part['tokens']} tokens × {part['width']} features × {part['classes']} classes"]
-        lines.append("block      |       MB |       ms | time / dense (p20–p80)")
-        for p in part["programs"]:
-            ratio = "{median:.2f} ({p20:.2f}–{p80:.2f})".format(**p["ratio"])
-            mb, ms = p["temporary_bytes"] / 1e6, 1000 * p["seconds"]["median"]
-            lines.append(f"{p['name']:10} | {mb:8.1f} | {ms:8.1f} | {ratio}")
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

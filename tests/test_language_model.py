@@ -1,7 +1,6 @@
 """What the language model has to obey: of a smoke run made here, and of the committed results. No timing."""
 
 import json
-import re
 from pathlib import Path
 
 import jax
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 
 from experiments import _layer_costs, _text, language_model
+from experiments._language_table import difference, table
 from experiments._language_training import Run, losses_of
 from experiments._results import numbers, plain
 
@@ -16,6 +16,10 @@ EXPERIMENT = language_model
 COMMITTED = Path(language_model.__file__).parent / "results"
 PAGE = Path(__file__).parents[1] / "docs" / "language_model.md"
 LOSSES = ["dense", "fused", "fused, class blocks"]
+COMMANDS = {  # of the committed results
+    "language_model": "python -m experiments.language_model",
+    "language_model_bible": "python -m experiments.language_model --corpus bible --vocabulary 8192 --rounds 0",
+}
 ROUNDINGS = 64  # of 2⁻²⁴ of the loss: a step's own are below 8, the rest is what training makes of them
 
 # one worker makes the smoke run and judges it
@@ -39,7 +43,7 @@ def test_the_same_curve_without_the_logits(results):
     dense = numbers(results["training"][0]["loss"])
     assert [run["name"] for run in results["training"]] == LOSSES
     for name in LOSSES[1:]:
-        apart = np.abs(language_model.difference(results, name))
+        apart = np.abs(difference(results, name))
         assert len(apart) == results["run"]["settings"]["steps"]
         assert apart[0] <= 8 * 2.0**-24 * dense[0]
         assert np.all(apart <= ROUNDINGS * 2.0**-24 * dense)
@@ -51,7 +55,7 @@ def test_the_losses_are_not_one_program(results):
     tokens, classes = settings["block"]
     assert [run["block"] for run in results["training"]] == [None, tokens, [tokens, classes]]
     assert tokens < settings["batch"] * settings["length"] and classes < corpus["vocabulary"]
-    assert all(np.any(language_model.difference(results, name) != 0) for name in LOSSES[1:])
+    assert all(np.any(difference(results, name) != 0) for name in LOSSES[1:])
 
 
 def test_the_model_learns_more_than_frequencies(results):
@@ -121,7 +125,7 @@ def test_chapters_of_the_bible(tmp_path, monkeypatch):
     (tmp_path / "bible").chmod(0o755)
     corpus = _text.load("bible", 100, 8)
     found = [[corpus.words[i] for i in window[window != _text.IGNORED]] for window in corpus.labels]
-    assert found == ["in the beginning : god . and the".split(), ["earth"], "thus the heavens".split()]
+    assert [" ".join(words) for words in found] == ["in the beginning : god . and the", "earth", "thus the heavens"]
     assert corpus.inputs[0, 0] == corpus.inputs[2, 0] == _text.START and corpus.words[corpus.inputs[1, 0]] == "the"
 
 
@@ -134,7 +138,10 @@ def test_blocks_take_less_memory(results):
     for part in results["costs"]:
         dense, *others = (p["temporary_bytes"] for p in part["programs"])
         assert dense >= 4 * part["tokens"] * part["classes"]
-        assert all(size <= dense if p["name"] == "default" else size < dense for p, size in zip(part["programs"][1:], others, strict=True))
+        assert all(
+            size <= dense if p["name"] == "default" else size < dense
+            for p, size in zip(part["programs"][1:], others, strict=True)
+        )
     # what blocks of all tokens take does not depend on the vocabulary
     of_dense, of_classes = ([part["programs"][i]["temporary_bytes"] for part in vocabularies] for i in (0, 3))
     assert of_classes[-1] - of_classes[-2] < (of_dense[-1] - of_dense[-2]) / 4
@@ -208,35 +215,17 @@ def test_figures_are_there_and_small(directory):
         assert 5_000 < (directory / f"language_model_{name}.png").stat().st_size < 300_000
 
 
-def test_the_table_shows_every_run_and_layer(results):
-    text = language_model.table(results)
-    for run in results["training"]:
-        assert f"{run['name']:20} | {run['perplexity']:19.3f} |" in text
-    for part in results["costs"]:
-        assert f"× {part['classes']} classes" in text
-
-
-@pytest.mark.parametrize(
-    ("stem", "command"),
-    [
-        ("language_model", "python -m experiments.language_model"),
-        ("language_model_bible", "python -m experiments.language_model --corpus bible --vocabulary 8192 --rounds 0"),
-    ],
-)
+@pytest.mark.parametrize(("stem", "command"), COMMANDS.items())
 def test_committed_results_are_of_the_full_run(stem, command):
     results = read(COMMITTED, stem)
     assert results["run"]["command"] == command
-    settings = {k: v for k, v in vars(language_model.Config()).items() if k != "out"}
     if stem == "language_model":
+        settings = {k: v for k, v in vars(language_model.Config()).items() if k != "out"}
         assert results["run"]["settings"] == plain(settings)
 
 
-def test_the_page_says_what_the_results_say():
-    """Each row of its tables, and the numbers of its text."""
-    page = PAGE.read_text(encoding="utf-8")
-    results, bible = (read(COMMITTED, stem) for stem in ("language_model", "language_model_bible"))
-    for found in (results, bible):
-        for row in language_model.rows(found):
-            assert row in page
-    for row in language_model.cost_rows(results):
-        assert row in page
+def test_the_page_has_the_tables_of_the_results():
+    page = PAGE.read_text(encoding="utf-8").splitlines()
+    for stem in COMMANDS:
+        rows = [line for line in table(read(COMMITTED, stem)).splitlines() if line]
+        assert len(rows) >= 8 and not set(rows) - set(page)
