@@ -36,8 +36,8 @@ def programs(tokens, width, classes, blocks):
     x = jnp.asarray(rng.standard_normal((tokens, width), np.float32))
     weight = jnp.asarray(rng.standard_normal((classes, width), np.float32) / np.float32(width**0.5))
     labels = jnp.asarray(rng.integers(0, classes, tokens, np.int32))
-    found = {}
-    for name, loss in {DENSE: _dense} | {name_of(b): functools.partial(_fused, b) for b in blocks}.items():
+    losses, found = {DENSE: _dense} | {name_of(b): functools.partial(_fused, b) for b in blocks}, {}
+    for name, loss in losses.items():
         program = jax.jit(jax.value_and_grad(loss, (0, 1))).lower(x, weight, labels).compile()
         call = functools.partial(program, x, weight, labels)
         found[name] = call, program.memory_analysis().temp_size_in_bytes
