@@ -85,6 +85,7 @@ def _against_classes(parts, memory, ratio):
         kind = "tokens × classes" if MARK in name else "tokens"
         label = titles.get(name, f"fused, blocks of {name} {kind}")
         _curve(memory, ratio, [part["classes"] for part in parts], programs, _looks(name), label)
+    memory.set_ylim(top=30 * parts[-1]["programs"][0]["temporary_bytes"] / 1e6)  # the legend is above the curves
     memory.legend()
     of = f"{parts[0]['tokens']} tokens, {parts[0]['width']} features"
     memory.set_title(f"temporaries of loss and gradient; {of}")

@@ -37,7 +37,7 @@ class Config:
     """Draw the figures from the JSON in `out`; compute nothing."""
     corpus: Literal["pydoc", "bible"] = "pydoc"
     """Topics of Python's manual, or the King James Bible where its command is installed (apt install bible-kjv)."""
-    vocabulary: int = 2048
+    vocabulary: int = 4096
     """Words, the most frequent ones; others are one more, and so is the start of a document."""
     length: int = 64
     """Words of a window."""
@@ -60,7 +60,7 @@ class Config:
     """Classes of the layer whose blocks are swept."""
     token_blocks: tuple[int, ...] = (16, 32, 64, 128, 256, 512)
     class_blocks: tuple[int, ...] = (512, 1024, 2048, 4096, 8192, 16384)
-    rounds: int = 5
+    rounds: int = 7
     """Of the measurement; 0 leaves it out."""
 
 
@@ -135,7 +135,8 @@ def main(config):
             perplexity = np.exp(run.held_out[-1][1])
             results["training"].append({"name": name, "block": block, "perplexity": perplexity, **run._asdict()})
             write_json(path, results)
-        for results["costs"] in measured(used) if used.rounds else ():
+        for costs in measured(used) if used.rounds else ():
+            results["costs"] = costs
             write_json(path, results)  # a run that is interrupted keeps its rounds
         results = plain(results)
         print(table(results), f"{time.perf_counter() - started:.0f} s, results in {path}", sep="\n\n")
