@@ -51,13 +51,13 @@ def _training(results, path):
 def _costs(costs, path):
     figure, axes = plt.subplots(2, 2, figsize=(12, 8.4))
     *vocabularies, swept = costs
-    _against_classes(vocabularies, *axes[0])
-    _against_blocks(swept, *axes[1])
     for panel in axes.flat:
         panel.set_xscale("log", base=2)
     for panel in axes[:, 0]:
         panel.set_yscale("log")
         panel.set_ylabel("MB")
+    _against_classes(vocabularies, *axes[0])
+    _against_blocks(swept, *axes[1])
     for panel in axes[:, 1]:
         panel.axhline(1, color=ORANGE, label="all logits at once")
         panel.set_ylim(bottom=0)
