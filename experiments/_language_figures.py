@@ -3,6 +3,8 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
+from experiments._language_table import difference
+from experiments._language_training import BACKWARDS
 from experiments._layer_costs import DEFAULT, DENSE, MARK
 from experiments._plots import BLUE, GREEN, ORANGE, PURPLE, STYLE
 from experiments._results import numbers
@@ -25,26 +27,22 @@ def _save(figure, path):
 def _training(results, path):
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.4))
     runs = {run["name"]: run for run in results["training"]}
-    dense = numbers(runs["dense"]["loss"])
-    for run, style in zip(runs.values(), ({"linewidth": 3, "alpha": 0.5}, {"linewidth": 0.9}, {}), strict=True):
-        if run["name"] in ("dense", "fused"):
-            colour = ORANGE if run["name"] == "dense" else BLUE
-            left.plot(np.arange(1, 1 + len(dense)), numbers(run["loss"]), color=colour, label=run["name"], **style)
-    for name, colour, marker, size in (("dense", ORANGE, "o", 9), ("fused", BLUE, "x", 5)):
-        step, loss = numbers(runs[name]["held_out"]).T
-        left.plot(
-            step, loss, marker, color=colour, markersize=size, markeredgewidth=1.5, label=f"{name}, held out", zorder=3
-        )
+    for name, colour, thick, thin in (("dense", ORANGE, (3, 0.5), ("o", 9)), ("fused", BLUE, (0.9, 1), ("x", 5))):
+        loss, (step, held_out) = numbers(runs[name]["loss"]), numbers(runs[name]["held_out"]).T
+        steps = np.arange(1, 1 + len(loss))
+        left.plot(steps, loss, color=colour, label=name, linewidth=thick[0], alpha=thick[1])
+        of = {"color": colour, "label": f"{name}, held out", "markersize": thin[1], "markeredgewidth": 1.5}
+        left.plot(step, held_out, thin[0], zorder=3, **of)
     left.axhline(np.log(results["corpus"]["unigram_perplexity"]), color="0.4", linestyle=":", label="unigram, held out")
     left.set_title("cross-entropy of the next word, nats")
-    left.legend()
-    for name, colour, marker in (("fused, class blocks", PURPLE, "x"), ("fused", BLUE, ".")):
-        apart = (numbers(runs[name]["loss"]) - dense) / np.spacing(dense.astype(np.float32))
-        right.plot(np.arange(1, 1 + len(dense)), apart, marker, color=colour, markersize=4, label=f"{name} − dense")
-    right.set_title("difference of the training losses, ulp of float32")
-    right.legend()
+    for name, colour, marker in ((BACKWARDS, ORANGE, "x"), ("fused", BLUE, ".")):
+        apart = np.abs(difference(results, name))
+        right.plot(steps[apart > 0], apart[apart > 0], marker, color=colour, markersize=4, label=f"{name}, and dense")
+    right.set_yscale("log")
+    right.set_title("training losses, |difference|, nats")
     for panel in (left, right):
         panel.set_xlabel("step")
+        panel.legend()
     return _save(figure, path)
 
 
