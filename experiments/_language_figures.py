@@ -35,11 +35,12 @@ def _training(results, path):
         left.plot(step, held_out, thin[0], zorder=3, **of)
     left.axhline(np.log(results["corpus"]["unigram_perplexity"]), color="0.4", linestyle=":", label="unigram, held out")
     left.set_title("cross-entropy of the next word, nats")
+    right.set_yscale("log")
     for name, colour, marker in ((BACKWARDS, ORANGE, "x"), ("fused", BLUE, ".")):
         apart = np.abs(difference(results, name))
-        right.plot(steps[apart > 0], apart[apart > 0], marker, color=colour, markersize=4, label=f"{name}, and dense")
-    right.set_yscale("log")
-    right.set_title("training losses, |difference|, nats")
+        right.plot(steps[apart > 0], apart[apart > 0], marker, color=colour, markersize=4, label=f"{name} − dense")
+    right.set_ylim(top=10 * right.get_ylim()[1])  # the legend is above the points
+    right.set_title("size of the difference from the dense training loss, nats")
     for panel in (left, right):
         panel.set_xlabel("step")
         panel.legend()
