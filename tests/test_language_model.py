@@ -183,6 +183,9 @@ def test_held_out_windows_are_unseen():
     corpus = _text.load("pydoc", 2048, 64)
     seen = {window.tobytes() for window in corpus.labels[~corpus.held_out]}
     assert not any(window.tobytes() in seen for window in corpus.labels[corpus.held_out])
+    # nor is a paragraph of one topic there again in another
+    paragraphs = [paragraph for topic in _text._topics() for paragraph in topic.splitlines()]
+    assert len(paragraphs) == len(set(paragraphs)) > 1000
 
 
 BIBLE = """#!/bin/sh
@@ -280,6 +283,20 @@ def test_an_interrupted_run_keeps_what_it_finished(tmp_path, monkeypatch):
         language_model.main(language_model.Config(smoke=True, out=tmp_path))
     kept = read(tmp_path)
     assert [run["name"] for run in kept["training"]] == LOSSES and kept["costs"] == [{"rounds": 1}]
+
+
+def test_an_interrupted_training_keeps_those_before_it(tmp_path, monkeypatch):
+    trained = iter([training.Run([1.0], [(1, 1.0)], 1.0)])
+
+    def next_of(*arguments):
+        for run in trained:
+            return run
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(language_model, "train", next_of)
+    with pytest.raises(KeyboardInterrupt):
+        language_model.main(language_model.Config(smoke=True, out=tmp_path))
+    assert [run["name"] for run in read(tmp_path)["training"]] == LOSSES[:1]
 
 
 def test_figures_are_there_and_small(directory):
