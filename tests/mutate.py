@@ -337,6 +337,13 @@ MUTANTS = (
         "test_torture.py -k 'eager and B02'",
     ),
     Mutant(
+        "absent-is-the-lowest",
+        REFERENCE,
+        "jnp.where(live(x, w), -widen(x), -jnp.inf)",
+        "-widen(x)",
+        "test_blocked.py -k 'kind_of_row and logsumexp'",
+    ),
+    Mutant(
         "row-not-checked",
         REFERENCE,
         "excess + (0 * peak + jnp.where(jnp.isnan(beta), jnp.nan, 0))",

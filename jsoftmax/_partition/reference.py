@@ -17,9 +17,11 @@ compared is counted: ⌊exp(t)⌋ is 1 at the peak and what rounds to it, `step`
 from typing import NamedTuple
 
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Bool
 
 from jsoftmax._core.dtypes import widen
+from jsoftmax._core.mesh import is_explicit
 from jsoftmax._core.types import Axes, Logits, Mask, Rows
 from jsoftmax._partition import classes
 
@@ -34,16 +36,6 @@ class Statistics(NamedTuple):
 def step(v: Array) -> Array:
     """1 for v > 0, else 0; NaN for NaN."""
     return jnp.maximum(jnp.sign(v), 0)
-
-
-def presence(x: Array) -> Array:
-    """0 for −∞, else 1; NaN for NaN."""
-    return step(x * 0.5 + jnp.finfo(x.dtype).max)
-
-
-def _bounded(x: Array) -> Array:
-    """The largest negative number for −∞."""
-    return jnp.maximum(x, jnp.finfo(x.dtype).min)
 
 
 def live(x: Logits, where: Mask) -> Bool[Array, "*shape"]:
@@ -126,22 +118,34 @@ def masses_in(f: Frame, x: Logits, where: Mask) -> Logits:
 def peak_of(x: Logits, beta: Rows, where: Mask, axes: Axes) -> Rows:
     """m; 0 for an empty row."""
     highest = classes.largest(lambda x, w: widen(x) if w is None else jnp.where(w, widen(x), -jnp.inf), axes, x, where)
-    lowest = -classes.largest(_turned, axes, x, where)
+    lowest = _lowest(x, beta, where, highest, axes)
     # a +∞ poisons the row also where it is not the peak
     lowest = jnp.where((highest == jnp.inf) & (lowest < jnp.inf), jnp.nan, lowest)
     return jnp.where(beta < 0, jnp.where(highest == -jnp.inf, 0, lowest), _or_zero(highest))
 
 
-def _turned(x: Logits, where: Mask) -> Logits:
-    """−x, and −∞ where absent."""
-    y = widen(x)
-    y = jnp.minimum(y * 0.5 + jnp.finfo(y.dtype).max, 0) - _bounded(y)
-    return y if where is None else jnp.where(where, y, -jnp.inf)
+def _lowest(x: Logits, beta: Rows, where: Mask, highest: Rows, axes: Axes) -> Rows:
+    """The smallest live x, where β < 0.
+
+    One β for all decides on CPU whether it is looked for: to leave out a −∞ takes six times as long as a maximum there.
+    Of a β for each row every device would have to ask the others.
+    """
+
+    def sought(x, where, _):
+        return -classes.largest(lambda x, w: jnp.where(live(x, w), -widen(x), -jnp.inf), axes, x, where)
+
+    def where_negative(x, where, highest):
+        return lax.cond(jnp.squeeze(beta) < 0, sought, lambda *operands: operands[-1], x, where, highest)
+
+    if beta.size != 1 or is_explicit(x):
+        return sought(x, where, highest)
+    return lax.platform_dependent(x, where, highest, cpu=where_negative, default=sought)
 
 
 def _or_zero(peak: Rows) -> Rows:
     """0 for −∞."""
-    return _bounded(peak) * presence(peak)
+    largest = jnp.finfo(peak.dtype).max
+    return jnp.maximum(peak, -largest) * step(peak * 0.5 + largest)
 
 
 def excess_of(x: Logits, beta: Rows, where: Mask, peak: Rows, axes: Axes, fine: bool = True) -> Rows:
