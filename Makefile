@@ -108,7 +108,7 @@ format: setup ## rewrite the sources as `make check` wants them
 	@$(RUN) -m ruff check --quiet --fix .
 	@$(RUN) -m ruff format --quiet .
 
-bench: setup ## measure time and memory beside the rivals', and rewrite docs/performance.md; 2 to 3 minutes
+bench: setup ## measure time and memory beside the rivals', and rewrite docs/performance.md; 3 to 4 minutes
 	@$(RUN) -m experiments.benchmarks $(ARGS)
 
 bench-full: setup ## the same for every case, workload and dtype; about an hour

@@ -1,6 +1,6 @@
 """Time and memory of each operator beside jax.nn, optax, its formula under autodiff and, where installed, PyTorch.
 
-python -m experiments.benchmarks              two to three minutes: a table, results/*.csv, docs/performance.md
+python -m experiments.benchmarks              three to four minutes: a table, results/*.csv, docs/performance.md
 python -m experiments.benchmarks --full       every case on every workload in both dtypes, about an hour
 python -m experiments.benchmarks --smoke      a few seconds on small arrays, nothing for the page
 python -m experiments.benchmarks --page-only  draws the figures and writes the page again from the CSV
