@@ -159,8 +159,8 @@ MUTANTS = (
     Mutant(
         "bad-label-not-poisoned-in-gradient",
         STATISTICS,
-        "jnp.where(bad, jnp.nan, reference.peak_of(x, beta, where, axes))",
-        "reference.peak_of(x, beta, where, axes)",
+        "peak = jnp.where(bad, jnp.nan, peak)",
+        "pass",
         "test_torture.py -k 'eager and L01'",
     ),
     Mutant(
@@ -608,6 +608,13 @@ MUTANTS = (
         "jnp.argmax(sums >= 1",
         "jnp.argmin(sums >= 1",
         "test_blocked.py -k 'kind_of_row and logsumexp'",
+    ),
+    Mutant(
+        "label-read-when-the-logits-are-gone",
+        LABELLED,
+        "if where is not None or not _by_index(x, axes):",
+        "if True:",
+        "test_blocked.py -k donated",
     ),
     Mutant(
         "choice-between-the-sums",

@@ -109,3 +109,14 @@ def test_softmax_is_as_few_kernels_as_that_of_jax(mode):
         return jax.jit(pulled).lower(x, x).compile().as_text().count(" fusion(")
 
     assert kernels(jsoftmax.softmax) <= kernels(jax.nn.softmax)
+
+
+def test_the_gradient_takes_the_place_of_donated_logits():
+    def value_and_gradient(g, x, labels):
+        y, pull = jax.vjp(lambda x: jsoftmax.softmax_cross_entropy_with_integer_labels(x, labels), x)
+        return y, pull(g)
+
+    x, rows = jax.ShapeDtypeStruct((1024, 32000), np.float32), jax.ShapeDtypeStruct((1024,), np.float32)
+    labels = jax.ShapeDtypeStruct((1024,), np.int32)
+    compiled = jax.jit(value_and_gradient, donate_argnums=1).lower(rows, x, labels).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes <= x.size // 100

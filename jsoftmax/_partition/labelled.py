@@ -34,6 +34,20 @@ def pick(a: Array, labels: Labels, x: Logits, axes: Axes) -> Rows:
     return classes.total(at, axes, x, a, classes.INDEX)
 
 
+def after_label(peak: Rows, x: Logits, labels: Labels, beta: Rows, where: Mask, axes: Axes) -> Rows:
+    """`peak`, on CPU made in part of the label's logit, which it is never below.
+
+    What is made of it may take the place of the logits, once the label's is read: no barrier orders that in XLA:CPU.
+    """
+    if where is not None or not _by_index(x, axes):
+        return peak
+
+    def on_cpu(peak, x, labels):
+        return jnp.where(beta < 0, peak, jnp.maximum(peak, pick(x, labels, x, axes).astype(peak.dtype)))
+
+    return lax.platform_dependent(peak, x, labels, cpu=on_cpu, default=lambda peak, *_: peak)
+
+
 def shown(where: Mask, labels: Labels, x: Logits, axes: Axes) -> Mask:
     """Whether the label of each row is not masked."""
     if where is None:

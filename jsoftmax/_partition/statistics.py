@@ -107,7 +107,8 @@ def label_statistics(
     x, beta = lax.stop_gradient((x, beta))
 
     def found(x, labels, bad, ignored, beta, where):
-        peak = jnp.where(bad, jnp.nan, reference.peak_of(x, beta, where, axes))
+        peak = labelled.after_label(reference.peak_of(x, beta, where, axes), x, labels, beta, where, axes)
+        peak = jnp.where(bad, jnp.nan, peak)
         peak = peak if ignored is None else jnp.where(ignored, 0, peak)
         excess = labelled.excess_of(x, labels, beta, where, peak, axes, fine, alone)
         peak, excess = reference.checked(peak, excess, beta)
