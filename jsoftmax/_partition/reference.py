@@ -117,7 +117,8 @@ def masses_in(f: Frame, x: Logits, where: Mask) -> Logits:
 
 def peak_of(x: Logits, beta: Rows, where: Mask, axes: Axes) -> Rows:
     """m; 0 for an empty row."""
-    highest = classes.largest(lambda x, w: widen(x) if w is None else jnp.where(w, widen(x), -jnp.inf), axes, x, where)
+    # in the dtype of x: of a widened one the sums would read the same, and it would be written out
+    highest = widen(classes.largest(lambda x, w: x if w is None else jnp.where(w, x, -jnp.inf), axes, x, where))
     lowest = _lowest(x, beta, where, highest, axes)
     # a +∞ poisons the row also where it is not the peak
     lowest = jnp.where((highest == jnp.inf) & (lowest < jnp.inf), jnp.nan, lowest)
