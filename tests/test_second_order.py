@@ -47,6 +47,22 @@ def test_second_order(case, name):
                     check_moved(case, s, along, v, g, moved(case, s, along, v, g), expected)
 
 
+@CASES
+@pytest.mark.parametrize("name", ["ties", "confident"])
+def test_second_order_where_no_beta_is_given(case, name):
+    with jax.enable_x64(True):
+        s = finite_labels(case, registry.sample(case, inputs.BY_NAME[name], np.float64, 1.0))
+        if "b" in s.arrays:
+            s.arrays["b"] = np.maximum(s.arrays["b"], 0.1)
+        g = registry.cotangent(case, s)
+        kwargs = {k: v for k, v in (s.arrays | s.static).items() if k != case.logits}
+        others = case._replace(differentiable=tuple(k for k in case.differentiable if k != "beta"))
+        given = s._replace(arrays={k: a for k, a in s.arrays.items() if k != "beta"})
+        for along, v in directions(others, given):
+            expected = oracle.hvp(case.name, (s.arrays[case.logits],), kwargs, g, {along: v})
+            check_moved(others, s, along, v, g, moved(others, given, along, v, g), expected)
+
+
 THIRD = [c for c in registry.CASES if c.name != "softmax_jacobian"]
 
 

@@ -287,7 +287,7 @@ def _distribution_fwd(x, labels, where, beta, options, axes):
 def _distribution_bwd(axes, residuals, g):
     x, labels, where, beta, options, stats = residuals
     used, g = used_rows(g, jnp.isnan(stats.excess))
-    rows_of_beta = beta.shape
+    of_beta = beta
     x, stats, beta = without(~used, x, stats, beta)
     y, scale = labels.astype(stats.peak.dtype), scaled(options.class_weights, options)
     q = _times(y, scale)
@@ -301,9 +301,12 @@ def _distribution_bwd(axes, residuals, g):
     operands = q, options.class_weights
     t_bar = more.level * p - pullback.through_log_weights(mass, operands, x, beta, where, stats, axes)  # (3)
     x_bar = pullback.to_logits(t_bar, x, beta, where, used)
-    # the loss of mass on an absent class is infinite whatever β is
-    absent = jnp.sum(jnp.where(live(x, where), 0, q), axes, keepdims=True)
-    beta_bar = more.beta + pullback.to_beta(t_bar - g * absent * p, x, beta, where, stats, axes)  # (5)
+    beta_bar = None
+    if of_beta is not None:
+        # the loss of mass on an absent class is infinite whatever β is
+        absent = jnp.sum(jnp.where(live(x, where), 0, q), axes, keepdims=True)
+        beta_bar = more.beta + pullback.to_beta(t_bar - g * absent * p, x, beta, where, stats, axes)  # (5)
+        beta_bar = ax.sum_to(beta_bar, of_beta.shape)
     each = masked(-g * finite_log_weights(x, beta, where, stats, axes), where)
     labels_bar = _times(each, scale).astype(labels.dtype)  # (4)
     unit = y * each
@@ -311,7 +314,7 @@ def _distribution_bwd(axes, residuals, g):
     z_loss_bar = None if options.z_loss is None else penalties.z_loss_bar(g, sums.log_z)
     weights_bar = penalties.class_weights_bar(more.even, x, beta, where, stats, axes) + _times(unit, _kept(options))
     bars = Options(smoothing_bar, z_loss_bar, weights_bar)
-    return x_bar, labels_bar, None, ax.sum_to(beta_bar, rows_of_beta), option_bars(options, bars)
+    return x_bar, labels_bar, None, beta_bar, option_bars(options, bars)
 
 
 _ruled_distribution_loss = with_vjp(_distribution_primal, _distribution_fwd, _distribution_bwd, static=(5,))
@@ -365,10 +368,12 @@ def index_pull(g, x, labels, ignored, where, beta, options, stats, axes):
         t_bar -= pullback.through_log_weights(mass, operands, row, slope, where, on, axes)
     x_bar = pullback.to_logits(t_bar, x, beta, where, used)
     log_p = label_log_weight(x, labels, ~used, beta, where, stats, axes)
-    # the loss of a label on an absent class is infinite whatever β is
-    absent = jnp.where(log_p == -jnp.inf, pulled, 0) * weights(row, slope, where, on, axes)
-    beta_bar = more.beta + pullback.to_beta(t_bar - absent, row, slope, where, on, axes)  # (5)
-    beta_bar = poison(beta_bar, jnp.isnan(on.excess))
+    beta_bar = None
+    if beta is not None:
+        # the loss of a label on an absent class is infinite whatever β is
+        absent = jnp.where(log_p == -jnp.inf, pulled, 0) * weights(row, slope, where, on, axes)
+        beta_bar = more.beta + pullback.to_beta(t_bar - absent, row, slope, where, on, axes)  # (5)
+        beta_bar = poison(beta_bar, jnp.isnan(on.excess))
     smoothing_bar, z_loss_bar, weights_bar = more.smoothing, None, None
     if options.z_loss is not None:  # all that is left of log Z, which may be small beside 1
         exact = statistics(row, slope, where, axes)
@@ -400,7 +405,8 @@ def _index_fwd(x, labels, ignored, where, beta, options, axes):
 def _index_bwd(axes, residuals, g):
     x, labels, ignored, where, beta, options, stats = residuals
     x_bar, beta_bar, bars = index_pull(g, x, labels, ignored, where, beta, options, stats, axes)
-    return x_bar, None, None, None, ax.sum_to(beta_bar, beta.shape), option_bars(options, bars)
+    beta_bar = beta_bar if beta is None else ax.sum_to(beta_bar, beta.shape)
+    return x_bar, None, None, None, beta_bar, option_bars(options, bars)
 
 
 _ruled_index_loss = with_vjp(_index_primal, _index_fwd, _index_bwd, static=(6,))

@@ -18,7 +18,7 @@ from jax.typing import ArrayLike
 
 from jsoftmax._core import axes as ax
 from jsoftmax._core import check, dtypes
-from jsoftmax._core.operands import prepare
+from jsoftmax._core.operands import prepare, unit
 from jsoftmax._core.rule import with_vjp
 from jsoftmax._partition import limits
 from jsoftmax._partition.statistics import (
@@ -83,7 +83,8 @@ def logmeanexp(
 
 @functools.partial(jax.jit, static_argnums=(3, 4, 5))
 def _logmeanexp(x, where, beta, axes, kind, keepdims):
-    return ax.drop(_ruled_lme(*prepare(x, where, beta, kind, axes, keepdims), axes), axes, keepdims)
+    x, where, beta = prepare(x, where, beta, kind, axes, keepdims)
+    return ax.drop(_ruled_lme(x, where, unit(x, beta), axes), axes, keepdims)
 
 
 def _count(present, stats, axes):

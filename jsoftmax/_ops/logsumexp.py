@@ -17,7 +17,7 @@ from jax.typing import ArrayLike
 
 from jsoftmax._core import axes as ax
 from jsoftmax._core import check, dtypes
-from jsoftmax._core.operands import prepare
+from jsoftmax._core.operands import prepare, unit
 from jsoftmax._core.rule import with_vjp
 from jsoftmax._ops.signed_logsumexp import ruled_signed_lse
 from jsoftmax._partition import limits
@@ -97,7 +97,7 @@ def logsumexp(
 def _logsumexp(x, where, beta, b, axes, kind, keepdims):
     b = b if b is None else ax.lift(b, x.ndim).astype(dtypes.of_logits(b.dtype))
     x, where, beta, b = prepare(x, where, beta, kind, axes, keepdims, b)
-    y = _ruled_lse(x, where, beta, axes) if b is None else ruled_signed_lse(x, where, beta, b, axes)
+    y = _ruled_lse(x, where, beta, axes) if b is None else ruled_signed_lse(x, where, unit(x, beta), b, axes)
     return ax.drop(y, axes, keepdims)
 
 
@@ -126,6 +126,8 @@ def _(axes, primals, tangents):
 @functools.partial(jax.custom_jvp, nondiff_argnums=(4,))
 def lse(x, beta, where, stats, axes):
     excess = log_excess(stats)
+    if beta is None:
+        return limits.smooth_extremum(stats.peak + excess, stats.excess == -1, stats.peak, beta)
     y = stats.peak + excess / jnp.where(beta == 0, 1, beta)
     flat = jnp.where(stats.excess == 0, stats.peak, jnp.where(stats.excess > 0, jnp.inf, excess))
     return limits.smooth_extremum(jnp.where(beta == 0, flat, y), stats.excess == -1, stats.peak, beta)
@@ -136,7 +138,9 @@ def _(axes, primals, tangents):
     x, beta, where, stats = primals
     p = weights(x, beta, where, stats, axes)
     along_x = jnp.sum(p * jnp.where(live(x, where), dtypes.widen(tangents[0]), 0), axes, keepdims=True)  # (1)
-    return lse(*primals, axes), along_x + _slope(x, beta, where, stats, axes) * tangents[1]
+    if beta is not None:
+        along_x += _slope(x, beta, where, stats, axes) * tangents[1]
+    return lse(*primals, axes), along_x
 
 
 def _lse_primal(x, where, beta, axes):
@@ -152,7 +156,8 @@ def _lse_bwd(axes, residuals, g):
     x, where, beta, stats = residuals
     g = dtypes.widen(g)
     x_bar = masked(g * weights(x, beta, where, stats, axes), where)
-    return x_bar.astype(x.dtype), None, ax.sum_to(g * _slope(x, beta, where, stats, axes), beta.shape)
+    beta_bar = None if beta is None else ax.sum_to(g * _slope(x, beta, where, stats, axes), beta.shape)
+    return x_bar.astype(x.dtype), None, beta_bar
 
 
 _ruled_lse = with_vjp(_lse_primal, _lse_fwd, _lse_bwd, static=(3,))

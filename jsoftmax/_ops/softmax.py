@@ -19,7 +19,7 @@ from jax.typing import ArrayLike
 
 from jsoftmax._core import axes as ax
 from jsoftmax._core import check, dtypes
-from jsoftmax._core.operands import prepare
+from jsoftmax._core.operands import prepare, unit
 from jsoftmax._core.rule import with_vjp
 from jsoftmax._partition import pullback
 from jsoftmax._partition.statistics import (
@@ -174,7 +174,7 @@ def _log_softmax(x, where, beta, axes, kind):
 def _softmax_jacobian(x, beta, axes, kind):
     last = tuple(range(x.ndim - len(axes), x.ndim))
     x, _, beta = prepare(jnp.moveaxis(x, axes, last), None, beta, kind, last, False)
-    return _ruled_jacobian(x, beta, last)
+    return _ruled_jacobian(x, unit(x, beta), last)
 
 
 # rules -------------------------------------------------------------------------------------------------------------
@@ -192,8 +192,15 @@ def _softmax_fwd(x, where, beta, axes):
 def _softmax_bwd(axes, residuals, g):
     x, where, beta, stats = residuals
     t_bar = pullback.through_weights(dtypes.widen(g), x, beta, where, stats, axes)  # (1)
-    beta_bar = pullback.to_beta(t_bar, x, beta, where, stats, axes)
-    return pullback.to_logits(t_bar, x, beta, where), None, ax.sum_to(beta_bar, beta.shape)
+    return _bars(t_bar, x, beta, where, stats, axes)
+
+
+def _bars(t_bar, x, beta, where, stats, axes):
+    """Cotangents of (x, where, β)."""
+    x_bar = pullback.to_logits(t_bar, x, beta, where)
+    if beta is None:
+        return x_bar, None, None
+    return x_bar, None, ax.sum_to(pullback.to_beta(t_bar, x, beta, where, stats, axes), beta.shape)
 
 
 _ruled_softmax = with_vjp(_softmax_primal, _softmax_fwd, _softmax_bwd, static=(3,))
@@ -216,8 +223,7 @@ def _log_softmax_bwd(axes, residuals, g):
         return jnp.where(live(x, where), dtypes.widen(g), 0)
 
     t_bar = pullback.through_log_weights(reaching, (g,), x, beta, where, stats, axes)  # (2)
-    beta_bar = pullback.to_beta(t_bar, x, beta, where, stats, axes)
-    return pullback.to_logits(t_bar, x, beta, where), None, ax.sum_to(beta_bar, beta.shape)
+    return _bars(t_bar, x, beta, where, stats, axes)
 
 
 _ruled_log_softmax = with_vjp(_log_softmax_primal, _log_softmax_fwd, _log_softmax_bwd, static=(3,))

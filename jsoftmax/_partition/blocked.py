@@ -6,6 +6,7 @@ XLA:CPU writes an array out that two sums read. Here one sum over every block is
 
 import math
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
@@ -74,7 +75,7 @@ def _split(f: Frame, x: Logits) -> tuple[Array, Logits, Logits]:
     block = _block(x.shape[-1])
     count = x.shape[-1] // block
     apart = lax.slice_in_dim(x, 0, count * block, axis=-1).reshape(*x.shape[:-1], count, block)
-    of_block = Frame(*(lax.expand_dims(a, (a.ndim,)) for a in f))
+    of_block: Frame = jax.tree.map(lambda a: lax.expand_dims(a, (a.ndim,)), f)
     rest = lax.slice_in_dim(x, count * block, x.shape[-1], axis=-1)
     return jnp.sum(reference.masses_in(of_block, apart, None), -1), apart, rest
 

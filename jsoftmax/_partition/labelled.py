@@ -34,7 +34,7 @@ def pick(a: Array, labels: Labels, x: Logits, axes: Axes) -> Rows:
     return classes.total(at, axes, x, a, classes.INDEX)
 
 
-def after_label(peak: Rows, x: Logits, labels: Labels, beta: Rows, where: Mask, axes: Axes) -> Rows:
+def after_label(peak: Rows, x: Logits, labels: Labels, beta: Rows | None, where: Mask, axes: Axes) -> Rows:
     """`peak`, on CPU made in part of the label's logit, which it is never below.
 
     What is made of it may take the place of the logits, once the label's is read: no barrier orders that in XLA:CPU.
@@ -43,7 +43,8 @@ def after_label(peak: Rows, x: Logits, labels: Labels, beta: Rows, where: Mask, 
         return peak
 
     def on_cpu(peak, x, labels):
-        return jnp.where(beta < 0, peak, jnp.maximum(peak, pick(x, labels, x, axes).astype(peak.dtype)))
+        highest = jnp.maximum(peak, pick(x, labels, x, axes).astype(peak.dtype))
+        return highest if beta is None else jnp.where(beta < 0, peak, highest)
 
     return lax.platform_dependent(peak, x, labels, cpu=on_cpu, default=lambda peak, *_: peak)
 
@@ -62,7 +63,7 @@ def _others(f: Frame, x: Logits, labels: Labels, where: Mask, axes: Axes) -> tup
 
 
 def excess_of(
-    x: Logits, labels: Labels, beta: Rows, where: Mask, peak: Rows, axes: Axes, fine: bool, alone: bool
+    x: Logits, labels: Labels, beta: Rows | None, where: Mask, peak: Rows, axes: Axes, fine: bool, alone: bool
 ) -> Rows:
     """The excess; without `fine` exact beside 1 only where the label is not at the peak.
 
@@ -92,7 +93,7 @@ def excess_of(
     return lax.platform_dependent(*operands, cpu=on_cpu, default=in_turn)
 
 
-def log_weight(x: Logits, labels: Labels, beta: Rows, where: Mask, stats: Statistics, axes: Axes) -> Rows:
+def log_weight(x: Logits, labels: Labels, beta: Rows | None, where: Mask, stats: Statistics, axes: Axes) -> Rows:
     """log p at the label of each row; 0 if it is no class."""
     picked = reference.log_weights(pick(x, labels, x, axes), beta, shown(where, labels, x, axes), stats)
     return jnp.where(is_class(labels, class_count(x.shape, axes)), picked, 0)
@@ -112,7 +113,7 @@ def pull(
     x: Logits,
     labels: Labels,
     used: Rows,
-    beta: Rows,
+    beta: Rows | None,
     where: Mask,
     stats: Statistics,
     axes: Axes,

@@ -20,9 +20,9 @@ def saturate(y: Array) -> Array:
     return jnp.clip(y, -largest, largest)
 
 
-def held(slope: Rows, beta: Rows, excess: Rows) -> Rows:
+def held(slope: Rows, beta: Rows | None, excess: Rows) -> Rows:
     """A slope in β, and 0 at ±∞, where no operator depends on β any more; NaN rows stay."""
-    return jnp.where(jnp.isinf(beta) & ~jnp.isnan(excess), 0, slope)
+    return slope if beta is None else jnp.where(jnp.isinf(beta) & ~jnp.isnan(excess), 0, slope)
 
 
 def of_nothing(beta: Rows) -> Rows:
@@ -30,7 +30,9 @@ def of_nothing(beta: Rows) -> Rows:
     return jnp.where(jnp.isnan(beta), beta, jnp.where(beta < 0, jnp.inf, -jnp.inf))
 
 
-def smooth_extremum(y: Rows, empty: Rows, peak: Rows, beta: Rows) -> Rows:
+def smooth_extremum(y: Rows, empty: Rows, peak: Rows, beta: Rows | None) -> Rows:
     """`y`; of a row without a live entry what `of_nothing` says, and +∞ at a peak of +∞ unless β is NaN."""
+    if beta is None:
+        return jnp.where(peak == jnp.inf, jnp.inf, jnp.where(empty, -jnp.inf, y))
     y = jnp.where(empty, of_nothing(beta), y)
     return jnp.where((peak == jnp.inf) & ~jnp.isnan(beta), jnp.inf, y)

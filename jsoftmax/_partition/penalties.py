@@ -51,7 +51,7 @@ def finite_log_z(log_z: Rows, stats: Statistics) -> Rows:
     return jnp.where(stats.excess == -1, 0, limits.saturate(log_z))
 
 
-def sums(x: Logits, beta: Rows, where: Mask, stats: Statistics, options: Options, axes: Axes) -> Sums:
+def sums(x: Logits, beta: Rows | None, where: Mask, stats: Statistics, options: Options, axes: Axes) -> Sums:
     share = log_p = log_z = None
     if options.smoothing is not None:
         w = jnp.ones((1,) * x.ndim, stats.peak.dtype) if options.class_weights is None else options.class_weights
@@ -81,7 +81,7 @@ class Pull(NamedTuple):
     smoothing: Any  # ε_bar
 
 
-def pull(g: Rows, found: Sums, beta: Rows, stats: Statistics, options: Options) -> Pull:
+def pull(g: Rows, found: Sums, beta: Rows | None, stats: Statistics, options: Options) -> Pull:
     """For the cotangent `g` of the value."""
     level, even, total = jnp.zeros_like(g), None, jnp.zeros_like(g)
     beta_bar: Any = 0.0
@@ -91,7 +91,8 @@ def pull(g: Rows, found: Sums, beta: Rows, stats: Statistics, options: Options) 
         smoothing_bar = -g * found.share * jnp.where(found.log_p == -jnp.inf, 0, found.log_p)
     if options.z_loss is not None:
         level = 2 * g * options.z_loss * found.log_z  # (14)
-        beta_bar = limits.held(limits.saturate(level * stats.peak), beta, stats.excess)
+        if beta is not None:
+            beta_bar = limits.held(limits.saturate(level * stats.peak), beta, stats.excess)
     return Pull(level, even, total, beta_bar, smoothing_bar)
 
 
@@ -99,7 +100,7 @@ def z_loss_bar(g: Rows, log_z: Rows) -> Rows:
     return limits.saturate(g * log_z * log_z)
 
 
-def class_weights_bar(even: Rows | None, x: Logits, beta: Rows, where: Mask, stats: Statistics, axes: Axes):
+def class_weights_bar(even: Rows | None, x: Logits, beta: Rows | None, where: Mask, stats: Statistics, axes: Axes):
     """Of the smoothed terms, one for each logit."""
     if even is None:
         return 0.0

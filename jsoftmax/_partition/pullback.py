@@ -17,11 +17,11 @@ from jax import lax
 from jsoftmax._core.axes import class_index
 from jsoftmax._core.types import Axes, Logits, Mask, Rows
 from jsoftmax._partition import classes, limits, reference
-from jsoftmax._partition.reference import Statistics, finite_part, half_gap, live, masked
+from jsoftmax._partition.reference import Statistics, half_gap, live, masked, times
 from jsoftmax._partition.statistics import weights
 
 
-def through_weights(g: Logits, x: Logits, beta: Rows, where: Mask, stats: Statistics, axes: Axes):
+def through_weights(g: Logits, x: Logits, beta: Rows | None, where: Mask, stats: Statistics, axes: Axes):
     """t_bar of (10)."""
     p, g = weights(x, beta, where, stats, axes), masked(g, where)
     for _ in range(2):  # as in `deviation`; a choice by element would cost XLA:CPU its fused kernel
@@ -33,7 +33,7 @@ def through_log_weights(
     g: Callable[..., Logits],
     operands: tuple[Any, ...],
     x: Logits,
-    beta: Rows,
+    beta: Rows | None,
     where: Mask,
     stats: Statistics,
     axes: Axes,
@@ -51,13 +51,13 @@ def through_log_weights(
     return (g(x, where, *each) - p * total) - p * rest
 
 
-def to_logits(t_bar: Logits, x: Logits, beta: Rows, where: Mask, used: Rows | None = None):
+def to_logits(t_bar: Logits, x: Logits, beta: Rows | None, where: Mask, used: Rows | None = None):
     """x_bar of (12), in the dtype of x; 0 where masked, and in rows that are not used."""
-    y = masked(finite_part(beta) * t_bar, where)
+    y = masked(times(beta, t_bar), where)
     return (y if used is None else jnp.where(used, y, 0)).astype(x.dtype)
 
 
-def to_beta(t_bar: Logits, x: Logits, beta: Rows, where: Mask, stats: Statistics, axes: Axes) -> Rows:
+def to_beta(t_bar: Logits, x: Logits, beta: Rows | None, where: Mask, stats: Statistics, axes: Axes) -> Rows:
     """β_bar of (12), one a row."""
     pulled = jnp.where(live(x, where), half_gap(x, where, stats.peak) * t_bar, 0)
     return limits.held(2 * jnp.sum(pulled, axes, keepdims=True), beta, stats.excess)

@@ -14,7 +14,7 @@ one kernel for elementwise arithmetic with its row sums and what is made of them
 compared is counted: ⌊exp(t)⌋ is 1 at the peak and what rounds to it, `step` is 0 or 1.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
@@ -58,28 +58,38 @@ def finite_part(beta: Rows) -> Rows:
     return jnp.where(jnp.isinf(beta), 0, beta)
 
 
-def times_twice(beta: Rows, half: Rows) -> Rows:
-    """β · 2 h, without doubling the larger of the two."""
+def times(beta: Rows | None, v: Array) -> Array:
+    """β v, 0 at β = ±∞."""
+    return v if beta is None else finite_part(beta) * v
+
+
+def times_twice(beta: Rows | None, half: Rows) -> Rows:
+    """β · 2 h, without doubling the larger of the two; 0 at β = ±∞."""
+    if beta is None:
+        return 2 * half
+    beta = finite_part(beta)
     scale = jnp.where(jnp.abs(beta) < 1, 2, 1).astype(beta.dtype)
     return (beta * scale) * (half * (2 / scale))
 
 
 class Frame(NamedTuple):
-    """What takes the logits of a row to exponents, see `frame`."""
+    """What takes the logits of a row to exponents, see `frame`; without β an origin alone."""
 
-    scale: Rows
+    scale: Any
     origin: Rows
-    factor: Rows
-    again: Rows
+    factor: Any
+    again: Any
 
 
-def frame(beta: Rows, peak: Rows) -> Frame:
+def frame(beta: Rows | None, peak: Rows) -> Frame:
     """(s, o, c, k) of each row, so that ((x s − o) c) k is β (x − m) wherever that is a number, and −∞ or ∞ at a −∞.
 
     s, c and k are powers of two but for β itself. x − m may overflow and β (x − m) not: |β| < 1 takes halves. The
     limits are numbers too, of which none makes 0 · ∞: at β = 0 two factors that no number survives, at ±∞ two that no
     difference does.
     """
+    if beta is None:
+        return Frame(None, peak, None, None)
     info = jnp.finfo(beta.dtype)
     limit, zero = jnp.isinf(beta), jnp.abs(beta) < info.tiny  # a subnormal factor may count as 0
     # at ±∞ a difference of two small logits must not fall among the subnormal numbers, which may count as 0
@@ -94,7 +104,7 @@ def signed_gap(x: Logits, beta: Rows, peak: Rows) -> Logits:
     return (widen(x) * f.scale - f.origin) * f.factor * f.again
 
 
-def gap(x: Logits, beta: Rows, where: Mask, peak: Rows) -> Logits:
+def gap(x: Logits, beta: Rows | None, where: Mask, peak: Rows) -> Logits:
     """t of (1); −∞ where absent."""
     return gap_in(frame(beta, peak), x, where)
 
@@ -102,11 +112,14 @@ def gap(x: Logits, beta: Rows, where: Mask, peak: Rows) -> Logits:
 def gap_in(f: Frame, x: Logits, where: Mask) -> Logits:
     """Without a choice by element; the absolute value also keeps XLA from multiplying the two factors, constants of a
     constant β."""
-    t = -(jnp.abs((widen(x) * f.scale - f.origin) * f.factor) * f.again)
+    if f.scale is None:
+        t = -jnp.abs(widen(x) - f.origin)
+    else:
+        t = -(jnp.abs((widen(x) * f.scale - f.origin) * f.factor) * f.again)
     return t if where is None else jnp.where(where, t, -jnp.inf)
 
 
-def masses(x: Logits, beta: Rows, where: Mask, peak: Rows) -> Logits:
+def masses(x: Logits, beta: Rows | None, where: Mask, peak: Rows) -> Logits:
     """exp(t): 1 at the peak, 0 where absent."""
     return masses_in(frame(beta, peak), x, where)
 
@@ -115,10 +128,12 @@ def masses_in(f: Frame, x: Logits, where: Mask) -> Logits:
     return jnp.exp(gap_in(f, x, where))
 
 
-def peak_of(x: Logits, beta: Rows, where: Mask, axes: Axes) -> Rows:
+def peak_of(x: Logits, beta: Rows | None, where: Mask, axes: Axes) -> Rows:
     """m; 0 for an empty row."""
     # in the dtype of x: of a widened one the sums would read the same, and it would be written out
     highest = widen(classes.largest(lambda x, w: x if w is None else jnp.where(w, x, -jnp.inf), axes, x, where))
+    if beta is None:
+        return _or_zero(highest)
     lowest = _lowest(x, beta, where, highest, axes)
     # a +∞ poisons the row also where it is not the peak
     lowest = jnp.where((highest == jnp.inf) & (lowest < jnp.inf), jnp.nan, lowest)
@@ -149,7 +164,7 @@ def _or_zero(peak: Rows) -> Rows:
     return jnp.maximum(peak, -largest) * step(peak * 0.5 + largest)
 
 
-def excess_of(x: Logits, beta: Rows, where: Mask, peak: Rows, axes: Axes, fine: bool = True) -> Rows:
+def excess_of(x: Logits, beta: Rows | None, where: Mask, peak: Rows, axes: Axes, fine: bool = True) -> Rows:
     """s of (2), −1 for an empty row, NaN if poisoned; without `fine` as Σ exp(t) − 1."""
     return excess_in(frame(beta, peak), x, where, axes, fine)
 
@@ -170,12 +185,13 @@ def excess_from(below: Rows, total: Rows) -> Rows:
     return ((1 - tied) * below + tied * (total - 1)) - step(0.5 - total)
 
 
-def checked(peak: Rows, excess: Rows, beta: Rows) -> Statistics:
+def checked(peak: Rows, excess: Rows, beta: Rows | None) -> Statistics:
     """A row is NaN if its peak is not finite or β is NaN, whatever is live in it and comes out of exp."""
-    return Statistics(peak, excess + (0 * peak + jnp.where(jnp.isnan(beta), jnp.nan, 0)))
+    poison = 0 * peak if beta is None else 0 * peak + jnp.where(jnp.isnan(beta), jnp.nan, 0)
+    return Statistics(peak, excess + poison)
 
 
-def statistics_of(x: Logits, beta: Rows, where: Mask, axes: Axes, fine: bool = True) -> Statistics:
+def statistics_of(x: Logits, beta: Rows | None, where: Mask, axes: Axes, fine: bool = True) -> Statistics:
     peak = peak_of(x, beta, where, axes)
     return checked(peak, excess_of(x, beta, where, peak, axes, fine), beta)
 
@@ -185,12 +201,12 @@ def share(stats: Statistics) -> Rows:
     return 1 / jnp.maximum(1 + stats.excess, 1)
 
 
-def weights(x: Logits, beta: Rows, where: Mask, stats: Statistics) -> Logits:
+def weights(x: Logits, beta: Rows | None, where: Mask, stats: Statistics) -> Logits:
     """p of (3); 0 where absent, but in a row that is poisoned NaN where not masked."""
     return masked(masses(x, beta, where, stats.peak) * share(stats), where)
 
 
-def complements(x: Logits, beta: Rows, where: Mask, stats: Statistics) -> Logits:
+def complements(x: Logits, beta: Rows | None, where: Mask, stats: Statistics) -> Logits:
     """1 − p without cancellation: s / (1 + s) at the peak, elsewhere p ≤ ½."""
     e = masses(x, beta, where, stats.peak)
     return jnp.where(e == 1, stats.excess * share(stats), 1 - e * share(stats))
@@ -201,33 +217,35 @@ def log_excess(stats: Statistics) -> Rows:
     return jnp.log1p(stats.excess)
 
 
-def log_weights(x: Logits, beta: Rows, where: Mask, stats: Statistics) -> Logits:
+def log_weights(x: Logits, beta: Rows | None, where: Mask, stats: Statistics) -> Logits:
     """log p of (3); −∞ where absent, but in a row that is poisoned NaN where not masked."""
     y = gap(x, beta, where, stats.peak) - jnp.maximum(log_excess(stats), 0)
     return y if where is None else jnp.where(where, y, -jnp.inf)
 
 
-def entropy(x: Logits, beta: Rows, where: Mask, stats: Statistics, axes: Axes) -> Rows:
+def entropy(x: Logits, beta: Rows | None, where: Mask, stats: Statistics, axes: Axes) -> Rows:
     """H = log1p(s) − Σ p t ≥ 0, a sum of terms of one sign; 0 for an empty row."""
     p = weights(x, beta, where, stats)
-    mean_gap = times_twice(finite_part(beta), jnp.sum(p * half_gap(x, where, stats.peak), axes, keepdims=True))
+    mean_gap = times_twice(beta, jnp.sum(p * half_gap(x, where, stats.peak), axes, keepdims=True))
     return jnp.where(stats.excess == -1, 0, log_excess(stats) - mean_gap)
 
 
-def log_partition(beta: Rows, stats: Statistics) -> Rows:
+def log_partition(beta: Rows | None, stats: Statistics) -> Rows:
     """β m + log1p(s)."""
+    if beta is None:
+        return stats.peak + log_excess(stats)
     # not ±∞ · 0
     return jnp.where(stats.peak == 0, 0, beta * stats.peak) + log_excess(stats)
 
 
-def mean_logit(x: Logits, beta: Rows, where: Mask, stats: Statistics, axes: Axes) -> Rows:
+def mean_logit(x: Logits, beta: Rows | None, where: Mask, stats: Statistics, axes: Axes) -> Rows:
     """m + Σ p (x − m), the sum of terms of one sign."""
     p = weights(x, beta, where, stats)
     return stats.peak + 2 * jnp.sum(p * half_gap(x, where, stats.peak), axes, keepdims=True)
 
 
 def expected_log_weight(
-    q: Logits, x: Logits, beta: Rows, where: Mask, stats: Statistics, axes: Axes, absent: bool
+    q: Logits, x: Logits, beta: Rows | None, where: Mask, stats: Statistics, axes: Axes, absent: bool
 ) -> Rows:
     """Σ_j q_j log p_j with 0 · log 0 = 0, over all classes or without those that are absent."""
 

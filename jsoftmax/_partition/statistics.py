@@ -36,6 +36,7 @@ from jsoftmax._partition.reference import (
     log_excess,
     masked,
     share,
+    times,
     times_twice,
 )
 
@@ -61,6 +62,7 @@ __all__ = [
     "share",
     "signed_gap",
     "statistics",
+    "times",
     "times_log",
     "times_twice",
     "weights",
@@ -68,7 +70,9 @@ __all__ = [
 ]
 
 
-def statistics(x: Logits, beta: Rows, where: Mask, axes: Axes, fine: bool = True, each: bool = False) -> Statistics:
+def statistics(
+    x: Logits, beta: Rows | None, where: Mask, axes: Axes, fine: bool = True, each: bool = False
+) -> Statistics:
     """(peak, excess) of each row: constants of every derivative, see above.
 
     Without `fine` the excess is exact beside 1 only, which is enough for weights and not for log Z. `each` tells that
@@ -93,7 +97,7 @@ def label_statistics(
     labels: Labels,
     bad: Rows,
     ignored: Rows | None,
-    beta: Rows,
+    beta: Rows | None,
     where: Mask,
     axes: Axes,
     fine: bool,
@@ -117,13 +121,17 @@ def label_statistics(
     return classes.alone(found, axes, x, labels, bad, ignored, beta, where)
 
 
-def without(rows: Rows, x: Logits, stats: Statistics, beta: Rows) -> tuple[Logits, Statistics, Rows]:
+def without(rows: Rows, x: Logits, stats: Statistics, beta: Rows | None) -> tuple[Logits, Statistics, Rows | None]:
     """Numbers in these rows, so that no NaN of theirs meets a zero cotangent in a derivative of what follows."""
-    return jnp.where(rows, 0, x), Statistics(*(jnp.where(rows, 0, s) for s in stats)), jnp.where(rows, 1, beta)
+    return (
+        jnp.where(rows, 0, x),
+        Statistics(*(jnp.where(rows, 0, s) for s in stats)),
+        beta if beta is None else jnp.where(rows, 1, beta),
+    )
 
 
 @jax.custom_jvp
-def gap(x: Logits, beta: Rows, where: Mask, peak: Rows) -> Logits:
+def gap(x: Logits, beta: Rows | None, where: Mask, peak: Rows) -> Logits:
     """t = β (x − m); −∞ where absent."""
     return reference.gap(x, beta, where, peak)
 
@@ -138,8 +146,9 @@ def signed_gap(x: Logits, beta: Rows, where: Mask, peak: Rows) -> Logits:
 def _gap_tangent(primals, tangents):
     """(4), m a constant."""
     x, beta, where, peak = primals
-    moved = finite_part(beta) * widen(tangents[0])
-    moved += half_gap(x, where, peak) * (2 * jnp.where(jnp.isinf(beta), 0, tangents[1]))
+    moved = times(beta, widen(tangents[0]))
+    if beta is not None:
+        moved += half_gap(x, where, peak) * (2 * jnp.where(jnp.isinf(beta), 0, tangents[1]))
     return jnp.where(live(x, where), moved, 0)
 
 
@@ -173,6 +182,8 @@ def _deviations(primals, tangents, axes):
     present, p = live(x, where), weights(x, beta, where, stats, axes)
     by_x = widen(tangents[0])
     by_x = by_x if where is None else jnp.where(where, by_x, 0)
+    if beta is None:
+        return deviation(by_x, p, axes), 0.0
     # not (2 · half a gap) · β̇: the gap may overflow, and β̇ be 0
     by_beta = half_gap(x, where, stats.peak) * (2 * jnp.where(jnp.isinf(beta), 0, tangents[1]))
     by_beta = jnp.where(present, deviation(by_beta, p, axes), 0)
@@ -182,7 +193,7 @@ def _deviations(primals, tangents, axes):
 def _log_weight_tangent(primals, tangents, axes):
     """(5)."""
     by_x, by_beta = _deviations(primals, tangents, axes)
-    return finite_part(primals[1]) * by_x + by_beta
+    return times(primals[1], by_x) + by_beta
 
 
 def _weight_tangent(primals, tangents, axes):
@@ -190,11 +201,11 @@ def _weight_tangent(primals, tangents, axes):
     x, beta, where, stats = primals
     p = weights(x, beta, where, stats, axes)
     by_x, by_beta = _deviations(primals, tangents, axes)
-    return jnp.where(live(x, where), finite_part(beta) * (p * by_x) + p * by_beta, 0)
+    return jnp.where(live(x, where), times(beta, p * by_x) + p * by_beta, 0)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(4,))
-def weights(x: Logits, beta: Rows, where: Mask, stats: Statistics, axes: Axes) -> Logits:
+def weights(x: Logits, beta: Rows | None, where: Mask, stats: Statistics, axes: Axes) -> Logits:
     """p: softmax(β x), float32 or wider; 0 where absent."""
     return reference.weights(x, beta, where, stats)
 
@@ -205,7 +216,7 @@ def _(axes, primals, tangents):
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(4,))
-def complements(x: Logits, beta: Rows, where: Mask, stats: Statistics, axes: Axes) -> Logits:
+def complements(x: Logits, beta: Rows | None, where: Mask, stats: Statistics, axes: Axes) -> Logits:
     """1 − p without cancellation."""
     return reference.complements(x, beta, where, stats)
 
@@ -216,7 +227,7 @@ def _(axes, primals, tangents):
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(4,))
-def log_weights(x: Logits, beta: Rows, where: Mask, stats: Statistics, axes: Axes) -> Logits:
+def log_weights(x: Logits, beta: Rows | None, where: Mask, stats: Statistics, axes: Axes) -> Logits:
     """log p; −∞ where absent, NaN where not masked in a row that is poisoned."""
     return reference.log_weights(x, beta, where, stats)
 
@@ -227,7 +238,7 @@ def _(axes, primals, tangents):
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(4,))
-def live_log_weights(x: Logits, beta: Rows, where: Mask, stats: Statistics, axes: Axes) -> Logits:
+def live_log_weights(x: Logits, beta: Rows | None, where: Mask, stats: Statistics, axes: Axes) -> Logits:
     """The same, constant where absent."""
     return reference.log_weights(x, beta, where, stats)
 
@@ -239,7 +250,7 @@ def _(axes, primals, tangents):
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(4,))
-def entropy(x: Logits, beta: Rows, where: Mask, stats: Statistics, axes: Axes) -> Rows:
+def entropy(x: Logits, beta: Rows | None, where: Mask, stats: Statistics, axes: Axes) -> Rows:
     """H(p) of each row, in nats."""
     return reference.entropy(x, beta, where, stats, axes)
 
@@ -249,7 +260,7 @@ def _(axes, primals, tangents):
     x, beta, where, stats = primals
     p_dot = _weight_tangent(primals, tangents, axes)
     moved = jnp.sum(half_gap(x, where, stats.peak) * p_dot, axes, keepdims=True)
-    return entropy(*primals, axes), -times_twice(finite_part(beta), moved)
+    return entropy(*primals, axes), -times_twice(beta, moved)
 
 
 def _mean_of_tangent(primals, tangents, axes):
@@ -259,7 +270,7 @@ def _mean_of_tangent(primals, tangents, axes):
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(4,))
-def log_partition(x: Logits, beta: Rows, where: Mask, stats: Statistics, axes: Axes) -> Rows:
+def log_partition(x: Logits, beta: Rows | None, where: Mask, stats: Statistics, axes: Axes) -> Rows:
     """log Z, in nats; −∞ for an empty row, ±∞ where β m overflows."""
     return reference.log_partition(beta, stats)
 
@@ -268,12 +279,14 @@ def log_partition(x: Logits, beta: Rows, where: Mask, stats: Statistics, axes: A
 def _(axes, primals, tangents):
     """(8)."""
     _, beta, _, stats = primals
-    along_beta = limits.held(mean_logit(*primals, axes), beta, stats.excess) * tangents[1]
-    return log_partition(*primals, axes), finite_part(beta) * _mean_of_tangent(primals, tangents, axes) + along_beta
+    moved = times(beta, _mean_of_tangent(primals, tangents, axes))
+    if beta is not None:
+        moved += limits.held(mean_logit(*primals, axes), beta, stats.excess) * tangents[1]
+    return log_partition(*primals, axes), moved
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(4,))
-def mean_logit(x: Logits, beta: Rows, where: Mask, stats: Statistics, axes: Axes) -> Rows:
+def mean_logit(x: Logits, beta: Rows | None, where: Mask, stats: Statistics, axes: Axes) -> Rows:
     """E[x] under p; 0 for an empty row."""
     return reference.mean_logit(x, beta, where, stats, axes)
 
@@ -289,7 +302,7 @@ def _(axes, primals, tangents):
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(6,))
 def label_log_weight(
-    x: Logits, labels: Labels, unused: Rows | None, beta: Rows, where: Mask, stats: Statistics, axes: Axes
+    x: Logits, labels: Labels, unused: Rows | None, beta: Rows | None, where: Mask, stats: Statistics, axes: Axes
 ) -> Rows:
     """log p at the label of each row; 0 if it is no class, and in rows that are not used."""
     log_p = labelled.log_weight(x, labels, beta, where, stats, axes)
@@ -320,7 +333,7 @@ def _(axes, primals, tangents):
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(5, 6))
 def expected_log_weight(
-    q: Logits, x: Logits, beta: Rows, where: Mask, stats: Statistics, axes: Axes, absent: bool
+    q: Logits, x: Logits, beta: Rows | None, where: Mask, stats: Statistics, axes: Axes, absent: bool
 ) -> Rows:
     """Σ_j q_j log p_j with 0 · log 0 = 0, in value and in every derivative; over all classes, or without the absent."""
     return reference.expected_log_weight(q, x, beta, where, stats, axes, absent)
@@ -335,7 +348,7 @@ def _(axes, absent, primals, tangents):
     return expected_log_weight(*primals, axes, absent), jnp.sum(moved, axes, keepdims=True)
 
 
-def finite_log_weights(x: Logits, beta: Rows, where: Mask, stats: Statistics, axes: Axes) -> Logits:
+def finite_log_weights(x: Logits, beta: Rows | None, where: Mask, stats: Statistics, axes: Axes) -> Logits:
     """log p, and 0 where it is −∞: what a weight on it is moved by."""
     log_p = log_weights(x, beta, where, stats, axes)
     return jnp.where(log_p == -jnp.inf, 0, log_p)
