@@ -3,19 +3,13 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-from experiments._plots import BLUE, COLOURS, ORANGE, STYLE
+from experiments._plots import BLUE, COLOURS, ORANGE, STYLE, save
 from experiments._results import numbers
 
 
 def draw(results, out):
     with plt.style.context(STYLE):
         return [_reliability(results["models"], out), _descent(results["models"], out)]
-
-
-def _save(figure, path):
-    figure.savefig(path)
-    plt.close(figure)
-    return path
 
 
 def _reliability(models, out):
@@ -41,7 +35,7 @@ def _reliability(models, out):
         panel.legend(loc="lower right", fontsize=9)
     axes[0, 0].set_ylabel("how often it is right")
     figure.suptitle("Reliability on test images; a marker's area is its share of them")
-    return _save(figure, out / "calibration_reliability.png")
+    return save(figure, out / "calibration_reliability.png")
 
 
 def _descent(models, out):
@@ -60,4 +54,4 @@ def _descent(models, out):
     right.set_title("loss of the images that fit β, above its least")
     right.set_xlabel("step")
     right.set_ylabel("nats")
-    return _save(figure, out / "calibration_descent.png")
+    return save(figure, out / "calibration_descent.png")

@@ -6,7 +6,7 @@ import numpy as np
 from experiments._language_table import difference
 from experiments._language_training import BACKWARDS
 from experiments._layer_costs import DEFAULT, DENSE, MARK
-from experiments._plots import BLUE, GREEN, ORANGE, PURPLE, STYLE
+from experiments._plots import BLUE, GREEN, ORANGE, PURPLE, STYLE, save
 from experiments._results import numbers
 
 _TOKENS, _CLASSES = {"color": GREEN, "marker": "^"}, {"color": PURPLE, "marker": "D"}
@@ -16,12 +16,6 @@ def draw(results, out, stem):
     with plt.style.context(STYLE):
         figures = [_training(results, out / f"{stem}_training.png")]
         return figures + ([_costs(results["costs"], out / f"{stem}_costs.png")] if results["costs"] else [])
-
-
-def _save(figure, path):
-    figure.savefig(path)
-    plt.close(figure)
-    return path
 
 
 def _training(results, path):
@@ -44,7 +38,7 @@ def _training(results, path):
     for panel in (left, right):
         panel.set_xlabel("step")
         panel.legend()
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def _costs(costs, path):
@@ -61,7 +55,7 @@ def _costs(costs, path):
         panel.axhline(1, color=ORANGE, label="all logits at once")
         panel.set_ylim(bottom=0)
         panel.legend()
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def _looks(name):

@@ -1,6 +1,7 @@
-"""What figures share: style, colours, the axis of β."""
+"""What figures share: style, colours, how they are saved, the axis of β."""
 
 import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 
 from experiments._results import numbers
@@ -24,6 +25,12 @@ STYLE = {
 BETA = "inverse temperature β"
 _TICKS = (-np.inf, -256, -32, -4, 0, 4, 32, 256, np.inf)
 _INFINITY = 11.6
+
+
+def save(figure, path):
+    figure.savefig(path)
+    plt.close(figure)
+    return path
 
 
 def finite_positive(part):

@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.colors import BoundaryNorm, ListedColormap
 
-from experiments._plots import COLOURS, ORANGE, STYLE
+from experiments._plots import COLOURS, ORANGE, STYLE, save
 from experiments._results import numbers
 
 OUTSIDE = "#cfe2f3"
@@ -13,12 +13,6 @@ OUTSIDE = "#cfe2f3"
 def draw(results, out):
     with plt.style.context(STYLE):
         return [_training(results, out), _example(results, out)]
-
-
-def _save(figure, path):
-    figure.savefig(path)
-    plt.close(figure)
-    return path
 
 
 def _training(results, out):
@@ -40,7 +34,7 @@ def _training(results, out):
     right.set_xticks(np.arange(len(classes)), classes)
     right.set_ylim(0, 1)
     right.set_title("intersection over union on the test slab")
-    return _save(figure, out / "segmentation_training.png")
+    return save(figure, out / "segmentation_training.png")
 
 
 def _example(results, out):
@@ -65,4 +59,4 @@ def _example(results, out):
     figure.colorbar(losses, ax=axes[3], shrink=0.7, location="bottom")
     for panel in axes:
         panel.set_axis_off()
-    return _save(figure, out / "segmentation_example.png")
+    return save(figure, out / "segmentation_example.png")

@@ -287,7 +287,7 @@ def _distribution_fwd(x, labels, where, beta, options, axes):
 def _distribution_bwd(axes, residuals, g):
     x, labels, where, beta, options, stats = residuals
     used, g = used_rows(g, jnp.isnan(stats.excess))
-    of_beta = beta
+    given = beta
     x, stats, beta = without(~used, x, stats, beta)
     y, scale = labels.astype(stats.peak.dtype), scaled(options.class_weights, options)
     q = _times(y, scale)
@@ -302,11 +302,11 @@ def _distribution_bwd(axes, residuals, g):
     t_bar = more.level * p - pullback.through_log_weights(mass, operands, x, beta, where, stats, axes)  # (3)
     x_bar = pullback.to_logits(t_bar, x, beta, where, used)
     beta_bar = None
-    if of_beta is not None:
+    if given is not None:
         # the loss of mass on an absent class is infinite whatever β is
         absent = jnp.sum(jnp.where(live(x, where), 0, q), axes, keepdims=True)
         beta_bar = more.beta + pullback.to_beta(t_bar - g * absent * p, x, beta, where, stats, axes)  # (5)
-        beta_bar = ax.sum_to(beta_bar, of_beta.shape)
+        beta_bar = ax.sum_to(beta_bar, given.shape)
     each = masked(-g * finite_log_weights(x, beta, where, stats, axes), where)
     labels_bar = _times(each, scale).astype(labels.dtype)  # (4)
     unit = y * each
@@ -394,11 +394,11 @@ def _of_label(w, x, labels, axes):
 
 
 def _index_primal(x, labels, ignored, where, beta, options, axes):
-    return index_value(x, labels, ignored, where, beta, options, axes, True)[0]
+    return index_value(x, labels, ignored, where, beta, options, axes, alone=True)[0]
 
 
 def _index_fwd(x, labels, ignored, where, beta, options, axes):
-    loss, stats = index_value(x, labels, ignored, where, beta, options, axes, False)
+    loss, stats = index_value(x, labels, ignored, where, beta, options, axes, alone=False)
     return loss, (x, labels, ignored, where, beta, options, stats)
 
 

@@ -206,7 +206,7 @@ def _pull_whole(g, shared, layer, labels, ignored, wanted, class_axis):
     """
     raw, z = layers.logits(layer, class_axis)
     beta, options, (loss_bar, *measures_bar) = layer.beta, layer.options(), g
-    _, stats = index_value(z, labels, ignored, None, beta, options, CLASSES, False)
+    _, stats = index_value(z, labels, ignored, None, beta, options, CLASSES, alone=False)
     z_bar, beta_bar, bars = index_pull(loss_bar, z, labels, ignored, None, beta, options, stats, CLASSES)
     kept = loss_bar != 0 if ignored is None else (loss_bar != 0) & ~ignored
     if measures_bar:
@@ -314,7 +314,7 @@ def _value(layer, labels, ignored, plan):
     def of_block(_, layer, labels, ignored):
         if plan.streams(layer):
             return None, _value_of_stream(layer, labels, ignored, plan)
-        return None, (_value_whole(layer, labels, ignored, plan.class_axis, plan.measured, True), None)
+        return None, (_value_whole(layer, labels, ignored, plan.class_axis, plan.measured, alone=True), None)
 
     return _over_tokens(_again(of_block), None, layer, labels, ignored, plan)[1]
 
@@ -421,7 +421,7 @@ def _total_fwd(wanted, layer, w, labels, ignored, plan):
     (g,), unit = _in_range(layer, w)
 
     def of_block(shared, layer, labels, ignored, g):
-        (losses,) = _value_whole(layer, labels, ignored, plan.class_axis, False, False)
+        (losses,) = _value_whole(layer, labels, ignored, plan.class_axis, measured=False, alone=False)
         shared, own = _pull_whole((g,), shared, layer, labels, ignored, wanted[0], plan.class_axis)
         return shared, (losses, own)
 

@@ -20,8 +20,6 @@ from jsoftmax._partition.reference import Frame
 # [65536, 512], 2.5 at [512, 50257], where the blocks are a copy; 0.8 at [1024, 1000]. In bfloat16 as slow, or slower.
 LARGE = 2**21
 BLOCK = 128
-
-
 FUSED = 4096  # rows, from which on XLA:CPU fuses sums with what is made of them by element (0.10.2)
 
 

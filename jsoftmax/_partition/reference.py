@@ -9,9 +9,10 @@
 No live entry: m = 0, s = −1, so that log Z = β m + log1p(s) = −∞ and residuals stay finite. A live +∞ or NaN, or β NaN:
 s is NaN, and with it all that is not masked.
 
-Nothing that stands before or between the sums of a row chooses or compares, neither by element nor by row: XLA:CPU has
-one kernel for elementwise arithmetic with its row sums and what is made of them, and a choice ends it. What would be
-compared is counted: ⌊exp(t)⌋ is 1 at the peak and what rounds to it, `step` is 0 or 1.
+Without a mask, and but for the choices that β asks for, nothing before or between the sums of a row chooses or
+compares, neither by element nor by row: XLA:CPU has one kernel for elementwise arithmetic with its row sums and what is
+made of them, and a choice ends it. What would be compared is counted: ⌊exp(t)⌋ is 1 at the peak and what rounds to it,
+`step` is 0 or 1.
 """
 
 from typing import Any, NamedTuple

@@ -183,7 +183,7 @@ def _deviations(primals, tangents, axes):
     by_x = widen(tangents[0])
     by_x = by_x if where is None else jnp.where(where, by_x, 0)
     if beta is None:
-        return deviation(by_x, p, axes), 0.0
+        return deviation(by_x, p, axes), None
     # not (2 · half a gap) · β̇: the gap may overflow, and β̇ be 0
     by_beta = half_gap(x, where, stats.peak) * (2 * jnp.where(jnp.isinf(beta), 0, tangents[1]))
     by_beta = jnp.where(present, deviation(by_beta, p, axes), 0)
@@ -193,7 +193,8 @@ def _deviations(primals, tangents, axes):
 def _log_weight_tangent(primals, tangents, axes):
     """(5)."""
     by_x, by_beta = _deviations(primals, tangents, axes)
-    return times(primals[1], by_x) + by_beta
+    moved = times(primals[1], by_x)
+    return moved if by_beta is None else moved + by_beta
 
 
 def _weight_tangent(primals, tangents, axes):
@@ -201,7 +202,9 @@ def _weight_tangent(primals, tangents, axes):
     x, beta, where, stats = primals
     p = weights(x, beta, where, stats, axes)
     by_x, by_beta = _deviations(primals, tangents, axes)
-    return jnp.where(live(x, where), times(beta, p * by_x) + p * by_beta, 0)
+    moved = times(beta, p * by_x)
+    moved = moved if by_beta is None else moved + p * by_beta
+    return jnp.where(live(x, where), moved, 0)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(4,))
