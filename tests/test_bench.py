@@ -87,7 +87,9 @@ def test_the_best_rival_is_the_one_that_we_are_slowest_beside(rows):
 def test_memory_and_floor_are_those_of_compiled_programs(rows):
     for row in rows:
         eager = BY_NAME[row["workload"]].kind == "eager"
-        assert (row["temp_bytes"] is None) == (eager or row["function"] == TORCH)
+        for name in ("temp_bytes", "compile_ms"):
+            assert (row[name] is None) == (eager or row["function"] == TORCH)
+        assert eager or row["function"] == TORCH or row["compile_ms"] > 0
         assert (row["floor_ratio"] is None) == (eager or row["operator"] == YARDSTICK)
         assert row["temp_bytes"] is None or row["temp_bytes"] >= 0
         assert row["floor_ratio"] is None or row["floor_ratio"] > 0
@@ -148,7 +150,7 @@ def test_the_table_shows_every_row_and_marks_the_slower(rows):
     assert len(shown) == len(report.ours(rows))
     marked = [line.endswith("◀") for line in shown]
     assert marked == [row["ratio"] > report.SLOWER for row in report.ours(rows)]
-    assert text.splitlines()[-1].startswith("Geometric mean")
+    assert [line.split(" ")[0] for line in text.splitlines()[-2:]] == ["Geometric", "Time"]
 
 
 def test_the_geometric_mean_is_beside_the_best_jax_rival():
@@ -164,6 +166,18 @@ def test_the_geometric_mean_is_beside_the_best_jax_rival():
     eager = [made[0] | {"workload": "tiny"}, made[2] | {"workload": "tiny", "ratio": 8.0}]
     assert report.summary(made + eager).endswith("2.000 over all 3 rows; 1.000 over the compiled 2 rows.")
     assert report.summary(eager).endswith("8.000 over all 1 rows.")
+
+
+def test_compile_time_is_beside_the_jax_rival_that_takes_the_least():
+    about = {"variant": "", "mode": VALUE, "dtype": "float32", "device": "a", "jax": "1", "workload": "GPT-2"}
+
+    def row(operator, function, took):
+        return about | {"operator": operator, "function": function, "compile_ms": took}
+
+    made = [row("softmax", OURS, 60), row("softmax", TORCH, None), row("softmax", "jax.nn", 30)]
+    made += [row("logsumexp", OURS, 80), row("logsumexp", "jax.nn", 30), row("logsumexp", "autodiff", 20)]
+    assert report.compiling(made).endswith("median 3.0, half of the 2 rows 2.5 to 3.5.")
+    assert report.compiling([row("softmax", OURS, None), row("softmax", TORCH, None)]) == ""
 
 
 # the file ------------------------------------------------------------------------------------------------------------

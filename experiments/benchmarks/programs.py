@@ -8,6 +8,7 @@ written and their output's pages present. Only what returns one array of the log
 """
 
 import math
+import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any, NamedTuple
@@ -34,6 +35,7 @@ class Program(NamedTuple):
     temp_bytes: int | None = None
     floor_bytes: int | None = None  # every argument read once, every result written once
     fresh: bool = False  # whether it returns a new array as large as the logits
+    compile_seconds: float | None = None  # to trace, lower and compile it, once
 
 
 _copied = jax.jit(jnp.copy)
@@ -41,15 +43,17 @@ _copied = jax.jit(jnp.copy)
 
 def compiled(f, arguments, donated=None):
     """The program of f(*arguments); `donated` is the position of the argument that it may overwrite."""
+    started = time.perf_counter()
     lowered = jax.jit(f, donate_argnums=() if donated is None else donated).lower(*arguments)
     program, results = lowered.compile(), jax.tree.leaves(lowered.out_info)
+    compile_seconds = time.perf_counter() - started
 
     def given():
         return [_copied(a) if i == donated else a for i, a in enumerate(arguments)]
 
     moved = sum(math.prod(a.shape) * a.dtype.itemsize for a in (*arguments, *results))
     fresh = donated is None and max(math.prod(a.shape) for a in results) >= max(a.size for a in arguments)
-    return Program(program, given, program.memory_analysis().temp_size_in_bytes, moved, fresh)
+    return Program(program, given, program.memory_analysis().temp_size_in_bytes, moved, fresh, compile_seconds)
 
 
 def as_it_is(f, arguments):

@@ -23,6 +23,8 @@ def statistics(found, times):
             best = max(rivals, key=lambda rival: np.median(ratios[rival])) if key == ours else key
             row["best_rival"] = best.function if key == ours else None
             row |= dict(zip(("ratio", "ratio_p20", "ratio_p80"), _spread(ratios[best]), strict=True))
+        if program.compile_seconds is not None:
+            row["compile_ms"] = 1e3 * program.compile_seconds
         row |= {"temp_bytes": program.temp_bytes, "floor_bytes": found.get(ours, program).floor_bytes}
         rows.append(row | _floor(key, found.get(ours, program), found, times))
     return rows

@@ -15,12 +15,13 @@ from experiments.benchmarks.machine import slug
 CASE = ("operator", "variant", "mode", "workload", "dtype", "device", "jax")
 NUMBERS = (
     *("cores", "threads", "load", "rounds", "calls", "ms", "ms_p20", "ms_p80", "ms_min"),
-    *("ratio", "ratio_p20", "ratio_p80", "floor_bytes", "floor_ratio", "temp_bytes", "copy_ms", "copy_p80_p20"),
+    *("ratio", "ratio_p20", "ratio_p80", "floor_bytes", "floor_ratio", "temp_bytes", "compile_ms"),
+    *("copy_ms", "copy_p80_p20"),
 )
 FIELDS = (
     *("operator", "variant", "mode", "workload", "shape", "dtype", "function", "version"),
     *("ms", "ms_p20", "ms_p80", "ms_min", "rounds", "calls", "best_rival", "ratio", "ratio_p20", "ratio_p80"),
-    *("yardstick", "floor_ratio", "floor_bytes", "temp_bytes", "copy_ms", "copy_p80_p20"),
+    *("yardstick", "floor_ratio", "floor_bytes", "temp_bytes", "compile_ms", "copy_ms", "copy_p80_p20"),
     *("date", "commit", "jax", "python", "device", "cores", "threads", "load", "xla_flags"),
 )
 
@@ -57,7 +58,7 @@ def read(path):
     if not path.exists():
         return []
     with path.open(encoding="utf-8", newline="") as file:
-        return [{name: _value(name, text) for name, text in row.items()} for row in csv.DictReader(file)]
+        return [{name: _value(name, row.get(name, "")) for name in FIELDS} for row in csv.DictReader(file)]
 
 
 def _value(name, text):

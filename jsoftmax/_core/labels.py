@@ -27,9 +27,11 @@ def is_class(labels: Array, classes: int) -> Array:
 
 def _indices(labels: Array, shape: tuple[int, ...], axes: tuple[int, ...], along: list[int]) -> Array:
     """Index of each row's label on the axes `along`, of some class if it is none; last axis, behind those of rows."""
-    rest, found = jnp.clip(labels, 0, math.prod(shape[i] for i in axes) - 1), {}
-    for i in reversed(axes):
-        found[i], rest = rest % shape[i], rest // shape[i]
+    rest, found = jnp.minimum(jnp.maximum(labels, 0), math.prod(shape[i] for i in axes) - 1), {}
+    for i in reversed(axes[1:]):
+        size = jnp.asarray(shape[i], rest.dtype)
+        found[i], rest = lax.rem(rest, size), lax.div(rest, size)
+    found[axes[0]] = rest
     return jnp.stack([lax.squeeze(found[i], axes) for i in along], -1)
 
 

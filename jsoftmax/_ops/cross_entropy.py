@@ -13,6 +13,7 @@
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -309,10 +310,13 @@ def _distribution_bwd(axes, residuals, g):
         beta_bar = ax.sum_to(beta_bar, given.shape)
     each = masked(-g * finite_log_weights(x, beta, where, stats, axes), where)
     labels_bar = _times(each, scale).astype(labels.dtype)  # (4)
-    unit = y * each
-    smoothing_bar = more.smoothing - jnp.sum(_times(unit, options.class_weights), axes, keepdims=True)
-    z_loss_bar = None if options.z_loss is None else penalties.z_loss_bar(g, sums.log_z)
-    weights_bar = penalties.class_weights_bar(more.even, x, beta, where, stats, axes) + _times(unit, _kept(options))
+    smoothing_bar, z_loss_bar, weights_bar = more.smoothing, None, None
+    if options.z_loss is not None:
+        z_loss_bar = penalties.z_loss_bar(g, sums.log_z)
+    if scale is not None:
+        unit = y * each
+        smoothing_bar -= jnp.sum(_times(unit, options.class_weights), axes, keepdims=True)
+        weights_bar = penalties.class_weights_bar(more.even, x, beta, where, stats, axes) + _times(unit, _kept(options))
     bars = Options(smoothing_bar, z_loss_bar, weights_bar)
     return x_bar, labels_bar, None, beta_bar, option_bars(options, bars)
 
@@ -367,7 +371,9 @@ def index_pull(g, x, labels, ignored, where, beta, options, stats, axes):
         t_bar = more.level * weights(row, slope, where, on, axes)
         t_bar -= pullback.through_log_weights(mass, operands, row, slope, where, on, axes)
     x_bar = pullback.to_logits(t_bar, x, beta, where, used)
-    log_p = label_log_weight(x, labels, ~used, beta, where, stats, axes)
+    log_p: Any = None
+    if beta is not None or scale is not None:
+        log_p = label_log_weight(x, labels, ~used, beta, where, stats, axes)
     beta_bar = None
     if beta is not None:
         # the loss of a label on an absent class is infinite whatever β is

@@ -18,7 +18,7 @@ from jax.typing import ArrayLike
 
 from jsoftmax._core import axes as ax
 from jsoftmax._core import check, dtypes
-from jsoftmax._core.operands import prepare, unit
+from jsoftmax._core.operands import prepare
 from jsoftmax._core.rule import with_vjp
 from jsoftmax._partition import limits
 from jsoftmax._partition.statistics import (
@@ -84,7 +84,7 @@ def logmeanexp(
 @functools.partial(jax.jit, static_argnums=(3, 4, 5))
 def _logmeanexp(x, where, beta, axes, kind, keepdims):
     x, where, beta = prepare(x, where, beta, kind, axes, keepdims)
-    return ax.drop(_ruled_lme(x, where, unit(x, beta), axes), axes, keepdims)
+    return ax.drop(_ruled_lme(x, where, beta, axes), axes, keepdims)
 
 
 def _count(present, stats, axes):
@@ -102,6 +102,8 @@ def _half_rise(x, beta, where, stats, axes):
     # off by 240 roundings in −0.414 < x < −0.3 (jax 0.10.2)
     far = jnp.log(jnp.where(growth > -0.5, 1 + growth, level))
     log_mean = jnp.where(growth > -0.25, jnp.log1p(growth), far)
+    if beta is None:
+        return 0.5 * log_mean
     half_mean = jnp.sum(half_gap(x, where, stats.peak) / count, axes, keepdims=True)
     # β (x − m) below the rounding of 1: it may have underflown in `growth`, and the mean is what is left
     flat = (jnp.abs(beta) < 1) & (jnp.abs(beta * half_mean) * count < jnp.finfo(half_mean.dtype).eps / 2)
@@ -115,7 +117,7 @@ def _tangent(primals, tangents, axes):
     x, beta, where, stats = primals
     p = weights(x, beta, where, stats, axes)
     along_x = jnp.sum(p * jnp.where(live(x, where), dtypes.widen(tangents[0]), 0), axes, keepdims=True)
-    return along_x + _mean_slope(x, beta, where, stats, axes) * tangents[1]
+    return along_x if beta is None else along_x + _mean_slope(x, beta, where, stats, axes) * tangents[1]
 
 
 @_half_rise.defjvp
@@ -170,6 +172,8 @@ def _lme_bwd(axes, residuals, g):
     x, where, beta, stats = residuals
     g = dtypes.widen(g)
     x_bar = masked(g * weights(x, beta, where, stats, axes), where).astype(x.dtype)
+    if beta is None:
+        return x_bar, None, None
     return x_bar, None, ax.sum_to(g * _mean_slope(x, beta, where, stats, axes), beta.shape)
 
 
