@@ -42,9 +42,14 @@ _copied = jax.jit(jnp.copy)
 
 
 def compiled(f, arguments, donated=None):
-    """The program of f(*arguments); `donated` is the position of the argument that it may overwrite."""
+    """The program of f(*arguments); `donated` is the position of the argument that it may overwrite.
+
+    Traced anew, as JAX does a function that it has not seen; what that calls under jit may have been traced already.
+    """
     started = time.perf_counter()
-    lowered = jax.jit(f, donate_argnums=() if donated is None else donated).lower(*arguments)
+    lowered = jax.jit(lambda *operands: f(*operands), donate_argnums=() if donated is None else donated).lower(
+        *arguments
+    )
     program, results = lowered.compile(), jax.tree.leaves(lowered.out_info)
     compile_seconds = time.perf_counter() - started
 
