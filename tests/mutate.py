@@ -66,7 +66,7 @@ MUTANTS = (
     Mutant(
         "label-left-in-its-rest",
         LABELLED,
-        "return put(reference.masses_in(f, x, where), labels, axes, 0), at",
+        "return put(reference.masses_in(f, x, where), labels, positions(axes), 0), at",
         "return reference.masses_in(f, x, where), at",
         "test_torture.py -k 'eager and T01 and integer'",
     ),
@@ -99,6 +99,62 @@ MUTANTS = (
         "test_api.py -k 'one_hot_distribution'",
     ),
     Mutant(
+        "devices-tie-counted-once",
+        "_partition/merge.py",
+        "return Statistics(highest + 0 * count, apart + (count - 1))",
+        "return Statistics(highest + 0 * count, apart)",
+        "test_class_shards.py -k 'reverse_of_shard_map and four and logsumexp'",
+    ),
+    Mutant(
+        "devices-nan-lost",
+        "_partition/merge.py",
+        "jnp.where(jnp.isnan(peak), jnp.nan, leads.astype(peak.dtype))",
+        "leads.astype(peak.dtype)",
+        "test_class_shards.py -k 'not_a_number'",
+    ),
+    Mutant(
+        "devices-lead-rounded-away",
+        "_partition/merge.py",
+        "apart = jnp.where(leads, excess, (1 + excess) * jnp.exp(t))",
+        "apart = (1 + excess) * jnp.exp(t) - leads",
+        "test_class_shards.py -k 'reverse_of_shard_map and two and logsumexp or any_row'",
+    ),
+    Mutant(
+        "devices-own-index",
+        CORE_AXES,
+        "        index += lax.axis_index(names(axes))\n",
+        "        pass\n",
+        "test_class_shards.py -k 'reverse_of_shard_map and two and integer'",
+    ),
+    Mutant(
+        "devices-own-classes",
+        CORE_AXES,
+        "return here * lax.axis_size(names(axes)) if names(axes) else here",
+        "return here",
+        "test_class_shards.py -k 'reverse_of_shard_map and two and integer'",
+    ),
+    Mutant(
+        "devices-own-sum",
+        CORE_AXES,
+        "return lax.psum(y, names(axes)) if names(axes) else y",
+        "return y",
+        "test_class_shards.py -k 'reverse_of_shard_map and two and softmax_cross_entropy and unchecked'",
+    ),
+    Mutant(
+        "devices-shared-cotangent-many-times",
+        "_core/mesh.py",
+        "(jnp.where(lax.axis_index(names) == 0, g, 0),)",
+        "(g,)",
+        "test_class_shards.py -k 'reverse_of_shard_map and two and unchecked and logsumexp'",
+    ),
+    Mutant(
+        "devices-part-of-a-cotangent",
+        "_core/mesh.py",
+        "(lax.psum(g, names),)",
+        "(g,)",
+        "test_class_shards.py -k 'reverse_of_shard_map and two and unchecked and logsumexp'",
+    ),
+    Mutant(
         "one-hot",
         LABELLED,
         "jnp.where(at_y, at_label_bar(g, level, at, stats), e * ((g + level) * unit))",
@@ -108,16 +164,16 @@ MUTANTS = (
     Mutant(
         "labels-clamped",
         CROSS_ENTROPY,
-        "    labels = as_int32(lax.expand_dims(labels, axes))\n",
-        "    labels = as_int32(lax.expand_dims(labels, axes))\n"
+        "    labels = as_int32(lax.expand_dims(labels, ax.positions(axes)))\n",
+        "    labels = as_int32(lax.expand_dims(labels, ax.positions(axes)))\n"
         "    labels = jnp.clip(labels, 0, ax.class_count(x.shape, axes) - 1)\n",
         "test_torture.py -k 'eager and L01'",
     ),
     Mutant(
         "labels-from-the-end",  # −1 means the last class
         CROSS_ENTROPY,
-        "    labels = as_int32(lax.expand_dims(labels, axes))\n",
-        "    labels = as_int32(lax.expand_dims(labels, axes))\n"
+        "    labels = as_int32(lax.expand_dims(labels, ax.positions(axes)))\n",
+        "    labels = as_int32(lax.expand_dims(labels, ax.positions(axes)))\n"
         "    labels = jnp.where(labels < 0, labels + ax.class_count(x.shape, axes), labels)\n",
         "test_torture.py -k 'eager and L01'",
     ),
@@ -432,8 +488,8 @@ MUTANTS = (
     Mutant(
         "β-slope-sign",
         PULLBACK,
-        "return limits.held(2 * jnp.sum(",
-        "return limits.held(-2 * jnp.sum(",
+        "return limits.held(2 * total(",
+        "return limits.held(-2 * total(",
         "test_torture.py -k 'eager and B08 and cross_entropy'",
     ),
     Mutant(
@@ -569,8 +625,8 @@ MUTANTS = (
     Mutant(
         "order-of-axes",
         CORE_AXES,
-        "    for i in axes:\n        along",
-        "    for i in sorted(axes):\n        along",
+        "    for i in positions(axes):\n        along",
+        "    for i in sorted(positions(axes)):\n        along",
         "test_torture.py -k 'eager and T19 and cross_entropy'",
     ),
     Mutant(
@@ -583,15 +639,15 @@ MUTANTS = (
     Mutant(
         "mesh-not-aligned",
         "_core/mesh.py",
-        "_cast(a, axes - _varying(a))",
+        "_cast(a, axes - varying(a))",
         "a",
         "test_sharding.py -k 'shard_map_of_reverse and [softmax-checked-shared]'",
     ),
     Mutant(
         "operands-in-their-own-sharding",
         "_core/mesh.py",
-        "vary(*(a if a is None else _shard_as(a, x) for",
-        "vary(*(a for",
+        "[a if a is None else _shard_as(a, x) for",
+        "[a for",
         "test_sharding.py -k 'replicated and logsumexp'",
     ),
     # blocks of classes

@@ -26,15 +26,16 @@ DIST = "softmax_cross_entropy"
 SPATIAL = "spatial_softmax_cross_entropy"  # has tests of its own: test_spatial.py
 LINEAR = "linear_softmax_cross_entropy"  # and so has this: test_linear.py
 SIGNATURES = {
-    "softmax": "(x, axis=-1, where=None, *, beta=1.0, temperature=None, base=None)",
-    "log_softmax": "(x, axis=-1, where=None, *, beta=1.0, temperature=None, base=None)",
+    "softmax": "(x, axis=-1, where=None, *, beta=1.0, temperature=None, base=None, axis_name=None)",
+    "log_softmax": "(x, axis=-1, where=None, *, beta=1.0, temperature=None, base=None, axis_name=None)",
     "softmax_jacobian": "(x, axis=-1, *, beta=1.0)",
-    "logsumexp": "(x, axis=-1, *, beta=1.0, temperature=None, base=None, where=None, b=None, keepdims=False)",
-    "logmeanexp": "(x, axis=-1, *, beta=1.0, where=None, keepdims=False)",
+    "logsumexp": "(x, axis=-1, *, beta=1.0, temperature=None, base=None, where=None, b=None, "
+    "keepdims=False, axis_name=None)",
+    "logmeanexp": "(x, axis=-1, *, beta=1.0, where=None, keepdims=False, axis_name=None)",
     DIST: "(logits, labels, axis=-1, where=None, *, beta=1.0, temperature=None, base=None, "
-    "label_smoothing=0.0, z_loss=0.0, class_weights=None)",
+    "label_smoothing=0.0, z_loss=0.0, class_weights=None, axis_name=None)",
     INT: "(logits, labels, axis=-1, where=None, *, beta=1.0, temperature=None, base=None, "
-    "label_smoothing=0.0, z_loss=0.0, class_weights=None, ignore_label=None)",
+    "label_smoothing=0.0, z_loss=0.0, class_weights=None, ignore_label=None, axis_name=None)",
     SPATIAL: "(logits, labels, *, axis=1, where=None, beta=1.0, temperature=None, base=None, label_smoothing=0.0, "
     "z_loss=0.0, class_weights=None, ignore_label=None, weights=None, normalization='valid')",
     LINEAR: "(inputs, weight, labels, *, bias=None, class_axis=1, beta=1.0, temperature=None, base=None, "

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType, PartitionSpec
 
 import jsoftmax
 from jsoftmax._core import check
@@ -75,6 +76,11 @@ def rows():
             yield name, arguments(name, axis=axis), ValueError, wanted
         scalar = {logits(name): np.float32(SECRET)}
         yield name, arguments(name, **scalar), ValueError, ("`axis` must be in [0, 0)", "rank 0", "got -1")
+
+    for name in MASKED:
+        for bad, got in ((0, "0"), (("a", "a"), "('a', 'a')"), (["a"], "['a']"), (("a", 1), "('a', 1)")):
+            wanted = ("`axis_name` must be the name of a mesh axis, a tuple of distinct names or None", f"got {got}")
+            yield name, arguments(name, axis_name=bad), TypeError, wanted
 
     for name in MASKED:
         for dtype in (np.int32, np.float32):
@@ -358,14 +364,43 @@ def test_forward_mode_outside_its_context_is_jax_own_error():
             jax.jvp(f, (jnp.asarray(X),), (jnp.asarray(X),))
 
 
+def varying_rows():
+    """Labels that each device along the axis of the classes has for itself."""
+
+    def loss(x, labels):
+        labels = jax.lax.pcast(labels, "model", to="varying")
+        return jsoftmax.softmax_cross_entropy_with_integer_labels(x, labels, axis_name="model")
+
+    mesh, spread = jax.make_mesh((5,), ("model",), axis_types=(AxisType.Auto,)), PartitionSpec(None, "model")
+    with pytest.raises(ValueError) as error:
+        jax.shard_map(loss, mesh=mesh, in_specs=(spread, PartitionSpec()), out_specs=PartitionSpec())(X, Y)
+    return error
+
+
+def test_rows_that_vary_over_the_devices_of_their_classes_are_refused():
+    wanted = "`labels` must be the same on every device along `axis_name`", "varies over model"
+    check_message(INT, varying_rows(), ValueError, wanted)
+
+
+def test_a_mesh_axis_that_is_not_there_is_jax_own_error():
+    for operator in MASKED:
+        with pytest.raises(NameError, match="model"):
+            getattr(jsoftmax, operator)(**arguments(operator), axis_name="model")
+
+
+def lines_of_checks(error):
+    return {entry.lineno + 1 for entry in error.traceback if str(entry.path) == check.__file__}
+
+
 def test_every_way_to_refuse_is_in_the_table():
-    """One row at least for each `raise` of the checks."""
+    """One row at least for each `raise` of the checks, but for what only a mesh can show."""
     tree = ast.parse(inspect.getsource(check))
     raised = [node for node in ast.walk(tree) if isinstance(node, ast.Raise)]
     seen = set()
     for name, given, *_ in TABLE:
         with pytest.raises((TypeError, ValueError)) as error:
             getattr(jsoftmax, name)(**given)
-        seen |= {entry.lineno + 1 for entry in error.traceback if str(entry.path) == check.__file__}
+        seen |= lines_of_checks(error)
+    seen |= lines_of_checks(varying_rows())
     missed = [node.lineno for node in raised if not seen & set(range(node.lineno, node.end_lineno + 1))]
     assert missed == []

@@ -12,7 +12,7 @@ import numpy as np
 from jax import Array
 
 from jsoftmax._core import axes as ax
-from jsoftmax._core import dtypes
+from jsoftmax._core import dtypes, mesh
 from jsoftmax._core.labels import UNREPRESENTABLE
 
 Operand = Array | np.ndarray
@@ -219,6 +219,27 @@ def loss_weights(name: str, weights: Any, shape: tuple[int, ...], what: str) -> 
         weights = real(name, "weights", weights)
     broadcasts(name, "weights", weights.shape, shape, what)
     return weights
+
+
+def axis_names(name: str, value: Any, **rows: Any) -> tuple[str, ...]:
+    """The mesh axes that have the classes between them, in the order of the classes.
+
+    What belongs to `rows` must not vary over them; where `check_vma` is off nothing tells.
+    """
+    if value is None:
+        return ()
+    given = value if isinstance(value, tuple) else (value,)
+    if not all(isinstance(a, str) for a in given) or len(set(given)) != len(given):
+        raise TypeError(
+            f"{name}: `axis_name` must be the name of a mesh axis, a tuple of distinct names or None, got {value!r}."
+        )
+    for argument, operand in rows.items():
+        if isinstance(operand, Array) and (over := mesh.varying(operand) & set(given)):
+            raise ValueError(
+                f"{name}: `{argument}` must be the same on every device along `axis_name`, got one that varies over "
+                f"{', '.join(sorted(over))}. Only what has a number for each class may differ there."
+            )
+    return given
 
 
 def logits(name: str, argument: str, x: Any, axis: Any) -> tuple[Operand, tuple[int, ...]]:

@@ -1,27 +1,76 @@
 """Mesh-axis variance inside `shard_map`, and sharding where it is part of the type."""
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec, reshard
 
+from jsoftmax._core.rule import with_vjp
 
-def align(x, *operands):
-    """`x` and the operands, each varying over every mesh axis that one of them varies over, and on an Explicit mesh
-    sharded as `x` is wherever they have its size.
+
+def align(x, *operands, rows=(), names=()):
+    """`x`, the operands and the rows, each varying over every mesh axis that one of them varies over, and on an
+    Explicit mesh sharded as `x` is wherever they have its size.
+
+    Along the mesh axes `names` devices have different classes of the same rows. There `x` and the operands vary; the
+    rows, of which every device has all, do not.
 
     A rule may then return each cotangent as it comes: the sum over the devices that shared an operand is the
     transpose of this cast, and its own sharding comes back by the transpose of the resharding. `None` passes through.
     """
-    return vary(*(a if a is None else _shard_as(a, x) for a in (x, *operands)))
+    here = [a if a is None else _shard_as(a, x) for a in (x, *operands, *rows)]
+    if not names:
+        return vary(*here)
+    shared, count = _over(here) - frozenset(names), 1 + len(operands)
+    classes = frozenset(names) if is_checked(names) else frozenset()
+    return (
+        *_cast_all(here[:count], shared | classes),
+        *(enter(a, names) for a in _cast_all(here[count:], shared)),
+    )
+
+
+def is_checked(names) -> bool:
+    """Whether `shard_map` keeps account of what varies over the mesh axes `names`."""
+    return bool(varying(lax.axis_index(names)))
+
+
+def enter(a, names):
+    """`a`, of which every device has all. Without `check_vma` JAX takes its cotangent for the sum of the devices': then
+    one of them has all of it."""
+    floating = a is not None and jnp.issubdtype(a.dtype, jnp.floating)
+    return _entering(a, names) if floating and not is_checked(names) else a
+
+
+def leave(y, names):
+    """`y`, the same on every device. Without `check_vma` each brings its part of the cotangent."""
+    return _leaving(y, names) if names and not is_checked(names) else y
+
+
+def _same(a, names):
+    return a
+
+
+_entering = with_vjp(
+    _same, lambda a, names: (a, None), lambda names, _, g: (jnp.where(lax.axis_index(names) == 0, g, 0),), static=(1,)
+)
+_leaving = with_vjp(_same, lambda y, names: (y, None), lambda names, _, g: (lax.psum(g, names),), static=(1,))
 
 
 def vary(*operands):
     """The operands, each varying over every mesh axis that one of them varies over; `None` passes through."""
-    axes = frozenset().union(*(_varying(a) for a in operands if a is not None))
-    return tuple(a if a is None else _cast(a, axes - _varying(a)) for a in operands)
+    return _cast_all(operands, _over(operands))
 
 
-def _varying(x) -> frozenset[str]:
+def _over(operands) -> frozenset[str]:
+    return frozenset().union(*(varying(a) for a in operands if a is not None))
+
+
+def _cast_all(operands, axes: frozenset[str]):
+    return tuple(a if a is None else _cast(a, axes - varying(a)) for a in operands)
+
+
+def varying(x) -> frozenset[str]:
+    """The mesh axes over which `x` may differ, where `shard_map` keeps account of it."""
     return frozenset(jax.typeof(x).manual_axis_type.varying)
 
 

@@ -21,7 +21,8 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from jsoftmax._core import axes as ax
-from jsoftmax._core import check
+from jsoftmax._core import check, mesh
+from jsoftmax._core.axes import total
 from jsoftmax._core.labels import UNREPRESENTABLE, as_int32, at_label, is_class
 from jsoftmax._core.operands import prepare
 from jsoftmax._core.rule import with_vjp
@@ -56,6 +57,7 @@ def softmax_cross_entropy(
     label_smoothing: ArrayLike = check.NO_PENALTY,
     z_loss: ArrayLike = check.NO_PENALTY,
     class_weights: ArrayLike | None = None,
+    axis_name: str | tuple[str, ...] | None = None,
 ) -> Array:
     """Cross-entropy of `softmax(β logits)` relative to distributions: `−Σ_j y_j log p_j`, in nats.
 
@@ -73,6 +75,9 @@ def softmax_cross_entropy(
       z_loss: λ: adds `λ (log Z)²`, Z = Σ_j exp(β x_j). A scalar, or an array that broadcasts to the result.
       class_weights: real, one a class, shape (V,); with several class axes in the order of flat labels. Multiplies
         every term −log p_j of the class, smoothed ones too, as in torch; the z-loss not.
+      axis_name: inside `shard_map`, the mesh axis, or a tuple of them, along which devices have the classes of a row
+        between them: `axis` has those of one device. `labels` and
+        `class_weights` are of the classes here; the losses are the same on all.
 
     Returns:
       one loss a row: shape of `logits` without the class axes, float32 or wider. 0 · log 0 = 0; a mass (1 − ε) w_j y_j
@@ -106,6 +111,7 @@ def softmax_cross_entropy(
         where,
         (beta, temperature, base),
         (label_smoothing, z_loss, class_weights),
+        axis_name,
     )
 
 
@@ -122,6 +128,7 @@ def softmax_cross_entropy_with_integer_labels(
     z_loss: ArrayLike = check.NO_PENALTY,
     class_weights: ArrayLike | None = None,
     ignore_label: ArrayLike | None = None,
+    axis_name: str | tuple[str, ...] | None = None,
 ) -> Array:
     """Cross-entropy of `softmax(β logits)` at class indices: `−log p_y`, in nats.
 
@@ -143,6 +150,9 @@ def softmax_cross_entropy_with_integer_labels(
         every term −log p_j of the class, smoothed ones too, as in torch; the z-loss not.
       ignore_label: integer above −2³¹, may be traced. A row with this label has loss 0 and gradient 0, whatever it
         holds.
+      axis_name: inside `shard_map`, the mesh axis, or a tuple of them, along which devices have the classes of a row
+        between them: `axis` has those of one device. `class_weights`
+        are of the classes here; a label is an index over those of all, device after device; the losses are the same.
 
     Returns:
       one loss a row: shape of `labels`, float32 or wider. A label outside [0, V) that is not `ignore_label` gives NaN,
@@ -178,10 +188,11 @@ def softmax_cross_entropy_with_integer_labels(
         (beta, temperature, base),
         (label_smoothing, z_loss, class_weights),
         ignore_label,
+        axis_name,
     )
 
 
-def distribution_losses(name, logits, labels, axis, where, slope, options):
+def distribution_losses(name, logits, labels, axis, where, slope, options, axis_name=None):
     """Checks in the name of the operator `name`; `slope` is (beta, temperature, base)."""
     logits, axes = check.logits(name, "logits", logits, axis)
     labels = check.distribution(name, labels, logits.shape)
@@ -189,10 +200,12 @@ def distribution_losses(name, logits, labels, axis, where, slope, options):
     beta, temperature, base = slope
     rows = ax.row_shape(logits.shape, axes)
     given, kind = check.beta(name, beta, temperature, base, logits.dtype, rows, ())
-    return _distribution_loss(logits, labels, where, given, _checked(name, logits, axes, *options), axes, kind)
+    options = _checked(name, logits, axes, *options)
+    names = check.axis_names(name, axis_name, **_of_rows(options), **{kind: given})
+    return _distribution_loss(logits, labels, where, given, options, axes + names, kind)
 
 
-def index_losses(name, logits, labels, axis, where, slope, options, ignore_label):
+def index_losses(name, logits, labels, axis, where, slope, options, ignore_label, axis_name=None):
     """Checks in the name of the operator `name`; `slope` is (beta, temperature, base)."""
     logits, axes = check.logits(name, "logits", logits, axis)
     rows = ax.row_shape(logits.shape, axes)
@@ -201,7 +214,13 @@ def index_losses(name, logits, labels, axis, where, slope, options, ignore_label
     beta, temperature, base = slope
     given, kind = check.beta(name, beta, temperature, base, logits.dtype, rows, ())
     options = _checked(name, logits, axes, *options)
-    return _index_loss(logits, labels, where, given, options, check.ignore_label(name, ignore_label), axes, kind)
+    ignore = check.ignore_label(name, ignore_label)
+    names = check.axis_names(name, axis_name, labels=labels, ignore_label=ignore, **_of_rows(options), **{kind: given})
+    return _index_loss(logits, labels, where, given, options, ignore, axes + names, kind)
+
+
+def _of_rows(options):
+    return {"label_smoothing": options.smoothing, "z_loss": options.z_loss}
 
 
 def _checked(name, logits, axes, label_smoothing, z_loss, class_weights):
@@ -215,20 +234,26 @@ def _checked(name, logits, axes, label_smoothing, z_loss, class_weights):
 
 @functools.partial(jax.jit, static_argnums=(5, 6))
 def _distribution_loss(x, labels, where, beta, options, axes, kind):
-    options = _lifted(options, x.shape, axes)
-    x, where, beta, labels, *options = prepare(x, where, beta, kind, axes, False, labels, *options)
-    return ax.drop(_ruled_distribution_loss(x, labels, where, beta, Options(*options), axes), axes)
+    smoothing, z_loss, w = _lifted(options, x.shape, axes)
+    x, where, beta, labels, w, smoothing, z_loss = prepare(
+        x, where, beta, kind, axes, False, each=(labels, w), rows=(smoothing, z_loss)
+    )
+    losses = _ruled_distribution_loss(x, labels, where, beta, Options(smoothing, z_loss, w), axes)
+    return ax.drop(mesh.leave(losses, ax.names(axes)), axes)
 
 
 @functools.partial(jax.jit, static_argnums=(6, 7))
 def _index_loss(x, labels, where, beta, options, ignore_label, axes, kind):
-    labels = as_int32(lax.expand_dims(labels, axes))
+    labels = as_int32(lax.expand_dims(labels, ax.positions(axes)))
     ignored = None
     if ignore_label is not None:
         ignored = (labels == as_int32(ignore_label)) & (labels != UNREPRESENTABLE)
-    options = _lifted(options, x.shape, axes)
-    x, where, beta, labels, ignored, *options = prepare(x, where, beta, kind, axes, False, labels, ignored, *options)
-    return ax.drop(_ruled_index_loss(x, labels, ignored, where, beta, Options(*options), axes), axes)
+    smoothing, z_loss, w = _lifted(options, x.shape, axes)
+    x, where, beta, w, labels, ignored, smoothing, z_loss = prepare(
+        x, where, beta, kind, axes, False, each=(w,), rows=(labels, ignored, smoothing, z_loss)
+    )
+    losses = _ruled_index_loss(x, labels, ignored, where, beta, Options(smoothing, z_loss, w), axes)
+    return ax.drop(mesh.leave(losses, ax.names(axes)), axes)
 
 
 def _lifted(options, shape, axes):
@@ -305,7 +330,7 @@ def _distribution_bwd(axes, residuals, g):
     beta_bar = None
     if given is not None:
         # the loss of mass on an absent class is infinite whatever β is
-        absent = jnp.sum(jnp.where(live(x, where), 0, q), axes, keepdims=True)
+        absent = total(jnp.where(live(x, where), 0, q), axes)
         beta_bar = more.beta + pullback.to_beta(t_bar - g * absent * p, x, beta, where, stats, axes)  # (5)
         beta_bar = ax.sum_to(beta_bar, given.shape)
     each = masked(-g * finite_log_weights(x, beta, where, stats, axes), where)
@@ -315,7 +340,7 @@ def _distribution_bwd(axes, residuals, g):
         z_loss_bar = penalties.z_loss_bar(g, sums.log_z)
     if scale is not None:
         unit = y * each
-        smoothing_bar -= jnp.sum(_times(unit, options.class_weights), axes, keepdims=True)
+        smoothing_bar -= total(_times(unit, options.class_weights), axes)
         weights_bar = penalties.class_weights_bar(more.even, x, beta, where, stats, axes) + _times(unit, _kept(options))
     bars = Options(smoothing_bar, z_loss_bar, weights_bar)
     return x_bar, labels_bar, None, beta_bar, option_bars(options, bars)

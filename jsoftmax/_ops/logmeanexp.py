@@ -17,7 +17,8 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jsoftmax._core import axes as ax
-from jsoftmax._core import check, dtypes
+from jsoftmax._core import check, dtypes, mesh
+from jsoftmax._core.axes import total
 from jsoftmax._core.operands import prepare
 from jsoftmax._core.rule import with_vjp
 from jsoftmax._partition import limits
@@ -41,6 +42,7 @@ def logmeanexp(
     beta: ArrayLike = check.DEFAULT_BETA,
     where: ArrayLike | None = None,
     keepdims: bool = False,
+    axis_name: str | tuple[str, ...] | None = None,
 ) -> Array:
     """Exponential mean of `x` along `axis`: `β⁻¹ log (1/n Σ_j exp(β x_j))`, n the number of live entries.
 
@@ -53,6 +55,8 @@ def logmeanexp(
       beta: inverse temperature, in units of 1/x: any real or ±inf; a scalar, or an array that broadcasts to the result.
       where: boolean, broadcasts to `x`; False marks an absent entry.
       keepdims: keep the reduced axes with size 1.
+      axis_name: inside `shard_map`, the mesh axis, or a tuple of them, along which devices have the classes of a row
+        between them: `axis` has those of one device. The result is the same on all.
 
     Returns:
       shape of `x` without `axis`, dtype of `x`; sums are taken in float32 or wider. No live entry: −inf, and +inf for
@@ -78,17 +82,18 @@ def logmeanexp(
     x, axes = check.logits(name, "x", x, axis)
     where = check.mask(name, where, x.shape)
     given, kind = check.beta(name, beta, None, None, x.dtype, ax.row_shape(x.shape, axes, keepdims), ())
-    return _logmeanexp(x, where, given, axes, kind, bool(keepdims))
+    names = check.axis_names(name, axis_name, **{kind: given})
+    return _logmeanexp(x, where, given, axes + names, kind, bool(keepdims))
 
 
 @functools.partial(jax.jit, static_argnums=(3, 4, 5))
 def _logmeanexp(x, where, beta, axes, kind, keepdims):
     x, where, beta = prepare(x, where, beta, kind, axes, keepdims)
-    return ax.drop(_ruled_lme(x, where, beta, axes), axes, keepdims)
+    return ax.drop(mesh.leave(_ruled_lme(x, where, beta, axes), ax.names(axes)), axes, keepdims)
 
 
 def _count(present, stats, axes):
-    return jnp.sum(present.astype(stats.peak.dtype), axes, keepdims=True)
+    return total(present.astype(stats.peak.dtype), axes)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(4,))
@@ -96,7 +101,7 @@ def _half_rise(x, beta, where, stats, axes):
     """(lme − m) / 2, finite: it has digits that m would round away."""
     present, t = live(x, where), gap(x, beta, where, stats.peak)
     count = jnp.maximum(_count(present, stats, axes), 1)
-    growth = jnp.sum(jnp.where(present, jnp.expm1(t), 0), axes, keepdims=True) / count
+    growth = total(jnp.where(present, jnp.expm1(t), 0), axes) / count
     level = (1 + stats.excess) / count
     # near β = 0 the growth has the digits, far from it the level; between them log, for log1p(x) in float64 on CPU is
     # off by 240 roundings in −0.414 < x < −0.3 (jax 0.10.2)
@@ -104,7 +109,7 @@ def _half_rise(x, beta, where, stats, axes):
     log_mean = jnp.where(growth > -0.25, jnp.log1p(growth), far)
     if beta is None:
         return 0.5 * log_mean
-    half_mean = jnp.sum(half_gap(x, where, stats.peak) / count, axes, keepdims=True)
+    half_mean = total(half_gap(x, where, stats.peak) / count, axes)
     # β (x − m) below the rounding of 1: it may have underflown in `growth`, and the mean is what is left
     flat = (jnp.abs(beta) < 1) & (jnp.abs(beta * half_mean) * count < jnp.finfo(half_mean.dtype).eps / 2)
     y = jnp.where(flat, half_mean, 0.5 * log_mean / jnp.where(flat, 1, beta))
@@ -116,7 +121,7 @@ def _tangent(primals, tangents, axes):
     """Of lme. Half of it is that of the half rise: m is constant here, and x − m in what is built on this is not."""
     x, beta, where, stats = primals
     p = weights(x, beta, where, stats, axes)
-    along_x = jnp.sum(p * jnp.where(live(x, where), dtypes.widen(tangents[0]), 0), axes, keepdims=True)
+    along_x = total(p * jnp.where(live(x, where), dtypes.widen(tangents[0]), 0), axes)
     return along_x if beta is None else along_x + _mean_slope(x, beta, where, stats, axes) * tangents[1]
 
 
@@ -143,7 +148,7 @@ def _mean_slope(x, beta, where, stats, axes):
     u = 2 * jnp.where(small & present, half_u, 0)
     inverse = limits.inverse(jnp.where(small, 1, slope))
     terms = jnp.where(small, series * u * u, (far * jnp.exp(far) - jnp.expm1(far)) * inverse * inverse)
-    y = jnp.sum(jnp.where(present, terms, 0), axes, keepdims=True) / count
+    y = total(jnp.where(present, terms, 0), axes) / count
     return limits.held(limits.saturate(y), beta, stats.excess)
 
 

@@ -16,7 +16,8 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jsoftmax._core import axes as ax
-from jsoftmax._core import check, dtypes
+from jsoftmax._core import check, dtypes, mesh
+from jsoftmax._core.axes import total
 from jsoftmax._core.operands import prepare, unit
 from jsoftmax._core.rule import with_vjp
 from jsoftmax._ops.signed_logsumexp import ruled_signed_lse
@@ -45,6 +46,7 @@ def logsumexp(
     where: ArrayLike | None = None,
     b: ArrayLike | None = None,
     keepdims: bool = False,
+    axis_name: str | tuple[str, ...] | None = None,
 ) -> Array:
     """Smooth maximum of `x` along `axis`, in the units of `x`: `β⁻¹ log Σ_j b_j exp(β x_j)`.
 
@@ -61,6 +63,8 @@ def logsumexp(
         NaN, where it is 0 the sum's logarithm is −inf. At β = 0 the result is Σ b x if log Σ b is exactly 0 and
         ±inf otherwise; at β = ±inf the multiplicities of tied peaks are added, and −inf if they cancel.
       keepdims: keep the reduced axes with size 1.
+      axis_name: inside `shard_map`, the mesh axis, or a tuple of them, along which devices have the classes of a row
+        between them: `axis` has those of one device. The result is the same on all.
 
     Returns:
       shape of `x` without `axis`, dtype of `x`; sums are taken in float32 or wider.
@@ -90,15 +94,16 @@ def logsumexp(
     where = check.mask(name, where, x.shape)
     given, kind = check.beta(name, beta, temperature, base, x.dtype, ax.row_shape(x.shape, axes, keepdims), ())
     b = check.multiplicity(name, b, x.shape)
-    return _logsumexp(x, where, given, b, axes, kind, bool(keepdims))
+    names = check.axis_names(name, axis_name, **{kind: given})
+    return _logsumexp(x, where, given, b, axes + names, kind, bool(keepdims))
 
 
 @functools.partial(jax.jit, static_argnums=(4, 5, 6))
 def _logsumexp(x, where, beta, b, axes, kind, keepdims):
     b = b if b is None else ax.lift(b, x.ndim).astype(dtypes.of_logits(b.dtype))
-    x, where, beta, b = prepare(x, where, beta, kind, axes, keepdims, b)
-    y = _ruled_lse(x, where, beta, axes) if b is None else ruled_signed_lse(x, where, unit(x, beta), b, axes)
-    return ax.drop(y, axes, keepdims)
+    x, where, beta, b = prepare(x, where, beta, kind, axes, keepdims, each=(b,))
+    y = _ruled_lse(x, where, beta, axes) if b is None else ruled_signed_lse(x, where, unit(x, beta, axes), b, axes)
+    return ax.drop(mesh.leave(y, ax.names(axes)), axes, keepdims)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(4,))
@@ -114,8 +119,8 @@ def _(axes, primals, tangents):
     p = weights(x, beta, where, stats, axes)
     half_spread = deviation(half_gap(x, where, stats.peak), p, axes)
     x_dot = jnp.where(live(x, where), dtypes.widen(tangents[0]), 0)
-    along_x = 2 * jnp.sum((p * half_spread) * x_dot, axes, keepdims=True)  # (3)
-    variance = 4 * jnp.sum((p * half_spread) * half_spread, axes, keepdims=True)
+    along_x = 2 * total((p * half_spread) * x_dot, axes)  # (3)
+    variance = 4 * total((p * half_spread) * half_spread, axes)
     inverse = limits.inverse(beta)
     curvature = variance * inverse + 2 * entropy(x, beta, where, stats, axes) * inverse * inverse * inverse  # (4)
     beta_dot = jnp.where(jnp.isinf(beta), 0, tangents[1])
@@ -137,7 +142,7 @@ def lse(x, beta, where, stats, axes):
 def _(axes, primals, tangents):
     x, beta, where, stats = primals
     p = weights(x, beta, where, stats, axes)
-    along_x = jnp.sum(p * jnp.where(live(x, where), dtypes.widen(tangents[0]), 0), axes, keepdims=True)  # (1)
+    along_x = total(p * jnp.where(live(x, where), dtypes.widen(tangents[0]), 0), axes)  # (1)
     if beta is not None:
         along_x += _slope(x, beta, where, stats, axes) * tangents[1]
     return lse(*primals, axes), along_x

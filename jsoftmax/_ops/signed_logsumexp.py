@@ -16,6 +16,7 @@ from jax import lax
 
 from jsoftmax._core import axes as ax
 from jsoftmax._core import dtypes
+from jsoftmax._core.axes import total
 from jsoftmax._core.rule import with_vjp
 from jsoftmax._partition import limits
 from jsoftmax._partition.statistics import (
@@ -63,7 +64,7 @@ def _(axes, primals, tangents):
     r, w = _ratios(x, beta, where, b, peak, log_z, axes)
     _, t_dot = jax.jvp(lambda x, beta: signed_gap(x, beta, where, peak), (x, beta), (x_dot, beta_dot))
     moved = jnp.where(live(x, where), w * t_dot + r * b_dot.astype(beta.dtype), 0)
-    return _log_z(*primals, axes), jnp.sum(moved, axes, keepdims=True)
+    return _log_z(*primals, axes), total(moved, axes)
 
 
 def _signed_slopes(x, beta, where, b, peak, log_z, axes):
@@ -75,8 +76,8 @@ def _signed_slopes(x, beta, where, b, peak, log_z, axes):
     along_b = jnp.where(r == 0, 0, jnp.where(flat, jnp.where(r > 0, jnp.inf, r), r * inverse))
     half_rise = half_gap(x, where, peak)
     half_rise = jnp.where((b == 0) & ~jnp.isfinite(half_rise), 0, half_rise)
-    mean = 2 * jnp.sum(w * half_rise, axes, keepdims=True)
-    half_variance = 2 * jnp.sum(w * (half_rise - mean / 2) ** 2, axes, keepdims=True)
+    mean = 2 * total(w * half_rise, axes)
+    half_variance = 2 * total(w * (half_rise - mean / 2) ** 2, axes)
     excess = jnp.where(log_z == -jnp.inf, 0, _log_z(x, beta, where, b, peak, log_z, axes))
     at_zero = jnp.where(excess == 0, half_variance, lax.stop_gradient(-excess * jnp.inf))
     along_beta = jnp.where(flat, at_zero, (mean - excess * inverse) * inverse)
@@ -86,13 +87,13 @@ def _signed_slopes(x, beta, where, b, peak, log_z, axes):
 @functools.partial(jax.custom_jvp, nondiff_argnums=(6,))
 def _signed_lse(x, beta, where, b, peak, log_z, axes):
     b = b.astype(beta.dtype)
-    mean = peak + 2 * jnp.sum(jnp.where(b == 0, 0, b * half_gap(x, where, peak)), axes, keepdims=True)
+    mean = peak + 2 * total(jnp.where(b == 0, 0, b * half_gap(x, where, peak)), axes)
     flat = jnp.where(log_z == 0, mean, log_z * jnp.inf)
     y = jnp.where(beta == 0, flat, peak + log_z / jnp.where(beta == 0, 1, beta))
     y = jnp.where(log_z == -jnp.inf, limits.of_nothing(beta), y)
     top = live(x, where) & (x == jnp.inf) & (b != 0)
-    least = jnp.min(jnp.broadcast_to(b, x.shape), axes, keepdims=True, initial=jnp.inf, where=top)
-    return jnp.where((peak == jnp.inf) & (least > 0) & ~jnp.isnan(beta), jnp.inf, y)
+    other = total((top & ~(b > 0)).astype(y.dtype), axes)
+    return jnp.where((peak == jnp.inf) & (other == 0) & ~jnp.isnan(beta), jnp.inf, y)
 
 
 @_signed_lse.defjvp
@@ -101,7 +102,7 @@ def _(axes, primals, tangents):
     x_dot, beta_dot, _, b_dot, _, _ = tangents
     along_x, along_b, along_beta = _signed_slopes(x, beta, where, b, peak, log_z, axes)
     moved = jnp.where(live(x, where), along_x * dtypes.widen(x_dot) + along_b * b_dot.astype(beta.dtype), 0)
-    return _signed_lse(*primals, axes), jnp.sum(moved, axes, keepdims=True) + along_beta * beta_dot
+    return _signed_lse(*primals, axes), total(moved, axes) + along_beta * beta_dot
 
 
 def _signed_lse_primal(x, where, beta, b, axes):

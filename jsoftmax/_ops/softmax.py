@@ -42,6 +42,7 @@ def softmax(
     beta: ArrayLike = check.DEFAULT_BETA,
     temperature: ArrayLike | None = None,
     base: ArrayLike | None = None,
+    axis_name: str | tuple[str, ...] | None = None,
 ) -> Array:
     """Softmax with inverse temperature: `p_j = exp(β x_j) / Σ_i exp(β x_i)` over `axis`.
 
@@ -57,6 +58,8 @@ def softmax(
         among ties. A traced value: a new β never compiles anew.
       temperature: T = 1/β, instead of `beta`; 0 means β = +inf.
       base: e^β, instead of `beta`: p_j = base^x_j / Σ base^x_i; 0 means β = −inf, inf means β = +inf.
+      axis_name: inside `shard_map`, the mesh axis, or a tuple of them, along which devices have the classes of a row
+        between them: `axis` has those of one device, and so has the result.
 
     Returns:
       shape and dtype of `x`; exponents and sums are taken in float32 or wider. Absent classes get 0, a row without a
@@ -80,7 +83,7 @@ def softmax(
       >>> jsoftmax.softmax(jnp.array([3.0, 1.0, 3.0]), beta=jnp.inf)
       Array([0.5, 0. , 0.5], dtype=float32)
     """
-    return _softmax(*_checked("softmax", x, axis, where, beta, temperature, base))
+    return _softmax(*_checked("softmax", x, axis, where, beta, temperature, base, axis_name))
 
 
 def log_softmax(
@@ -91,6 +94,7 @@ def log_softmax(
     beta: ArrayLike = check.DEFAULT_BETA,
     temperature: ArrayLike | None = None,
     base: ArrayLike | None = None,
+    axis_name: str | tuple[str, ...] | None = None,
 ) -> Array:
     """Logarithm of the softmax: `log p_j = β x_j − log Σ_i exp(β x_i)` over `axis`, in nats.
 
@@ -98,7 +102,7 @@ def log_softmax(
     confident class keeps its digits: for x = [0, −20] it is −2.06e-9, where `jax.nn.log_softmax` gives 0.
 
     Args:
-      x, axis, where, beta, temperature, base: as in `softmax`.
+      x, axis, where, beta, temperature, base, axis_name: as in `softmax`.
 
     Returns:
       shape and dtype of `x`; sums are taken in float32 or wider. Absent classes get −inf. β = 0 gives −log of the
@@ -116,7 +120,7 @@ def log_softmax(
       >>> jsoftmax.log_softmax(jnp.array([0.0, -20.0]))
       Array([-2.0611537e-09, -2.0000000e+01], dtype=float32)
     """
-    return _log_softmax(*_checked("log_softmax", x, axis, where, beta, temperature, base))
+    return _log_softmax(*_checked("log_softmax", x, axis, where, beta, temperature, base, axis_name))
 
 
 def softmax_jacobian(x: ArrayLike, axis: Axis = -1, *, beta: ArrayLike = check.DEFAULT_BETA) -> Array:
@@ -153,11 +157,11 @@ def softmax_jacobian(x: ArrayLike, axis: Axis = -1, *, beta: ArrayLike = check.D
     return _softmax_jacobian(x, given, axes, kind)
 
 
-def _checked(name, x, axis, where, beta, temperature, base):
+def _checked(name, x, axis, where, beta, temperature, base, axis_name):
     x, axes = check.logits(name, "x", x, axis)
     where = check.mask(name, where, x.shape)
     given, kind = check.beta(name, beta, temperature, base, x.dtype, x.shape, axes)
-    return x, where, given, axes, kind
+    return x, where, given, axes + check.axis_names(name, axis_name, **{kind: given}), kind
 
 
 @functools.partial(jax.jit, static_argnums=(3, 4))
@@ -174,7 +178,7 @@ def _log_softmax(x, where, beta, axes, kind):
 def _softmax_jacobian(x, beta, axes, kind):
     last = tuple(range(x.ndim - len(axes), x.ndim))
     x, _, beta = prepare(jnp.moveaxis(x, axes, last), None, beta, kind, last, False)
-    return _ruled_jacobian(x, unit(x, beta), last)
+    return _ruled_jacobian(x, unit(x, beta, last), last)
 
 
 # rules -------------------------------------------------------------------------------------------------------------

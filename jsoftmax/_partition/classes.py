@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jsoftmax._core.axes import class_index
+from jsoftmax._core import axes as ax
 from jsoftmax._core.mesh import is_explicit
-from jsoftmax._core.types import Axes, Logits
+from jsoftmax._core.types import Axes, ClassAxes, Logits
 
 FEW = 32  # more make long programs
 SPREAD = 256  # positions behind the class axis: what a vector register wants, and more
@@ -26,11 +26,14 @@ LARGE = 2**15  # numbers; smaller maps stay in the cache whatever is done
 INDEX = object()  # as an operand: the index of the class
 
 
-def few(x: Logits, axes: Axes) -> bool:
+def few(x: Logits, axes: ClassAxes) -> bool:
     """Whether to go class by class: from the shape alone, and from the sharding where it is part of the type."""
-    if len(axes) != 1 or not 2 <= x.shape[axes[0]] <= FEW or x.size < LARGE:
+    if len(axes) != 1 or x.size < LARGE:
         return False
-    return math.prod(x.shape[axes[0] + 1 :]) >= SPREAD and not _is_split(x, axes[0])
+    (axis,) = ax.positions(axes)
+    if not 2 <= x.shape[axis] <= FEW:
+        return False
+    return math.prod(x.shape[axis + 1 :]) >= SPREAD and not _is_split(x, axis)
 
 
 def _is_split(x: Logits, axis: int) -> bool:
@@ -38,11 +41,11 @@ def _is_split(x: Logits, axis: int) -> bool:
     return is_explicit(x) and jax.typeof(x).sharding.spec[axis] is not None
 
 
-def _parts(axes: Axes, x: Logits, operands: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+def _parts(axes: ClassAxes, x: Logits, operands: tuple[Any, ...]) -> list[tuple[Any, ...]]:
     """(x, *operands) whole, or of each class; an operand may be None, INDEX, or have size 1 along the class axis."""
     if not few(x, axes):
-        return [(x, *(class_index(x.shape, axes) if a is INDEX else a for a in operands))]
-    (axis,) = axes
+        return [(x, *(ax.class_index(x.shape, axes) if a is INDEX else a for a in operands))]
+    (axis,) = ax.positions(axes)
 
     def of_class(c: int, a: Any) -> Any:
         if a is INDEX:
@@ -52,12 +55,12 @@ def _parts(axes: Axes, x: Logits, operands: tuple[Any, ...]) -> list[tuple[Any, 
     return [tuple(of_class(c, a) for a in (x, *operands)) for c in range(x.shape[axis])]
 
 
-def total(f: Callable[..., Any], axes: Axes, x: Logits, *operands: Any) -> Any:
+def total(f: Callable[..., Any], axes: ClassAxes, x: Logits, *operands: Any) -> Any:
     """Σ_j f(x_j, …) of each row, with size 1 along the class axes; of each part if f gives a tuple."""
     first, *others = (f(*part) for part in _parts(axes, x, operands))
     if others:
         return jax.tree.map(lambda *terms: functools.reduce(jnp.add, terms), first, *others)
-    return jax.tree.map(lambda terms: jnp.sum(terms, axes, keepdims=True), first)
+    return jax.tree.map(lambda terms: ax.total(terms, axes), first)
 
 
 def largest(f: Callable[..., Array], axes: Axes, x: Logits, *operands: Any) -> Array:
@@ -70,7 +73,7 @@ def largest(f: Callable[..., Array], axes: Axes, x: Logits, *operands: Any) -> A
     )
 
 
-def alone(f: Callable[..., Any], axes: Axes, x: Logits, *operands: Any) -> Any:
+def alone(f: Callable[..., Any], axes: ClassAxes, x: Logits, *operands: Any) -> Any:
     """f(x, …), numbers of each row, where classes are few: on CPU never fused into what reads it.
 
     XLA:CPU would compute it again for each class that a reader writes. It fuses through every barrier but the edge of
@@ -81,7 +84,7 @@ def alone(f: Callable[..., Any], axes: Axes, x: Logits, *operands: Any) -> Any:
         return lax.cond(lax.optimization_barrier(True), f, lambda x, *_: jax.tree.map(rows_of(x), like), x, *operands)
 
     def rows_of(x):
-        return lambda row: lax.slice_in_dim(x, 0, 1, axis=axes[0]).astype(row.dtype)
+        return lambda row: lax.slice_in_dim(x, 0, 1, axis=ax.positions(axes)[0]).astype(row.dtype)
 
     if not few(x, axes):
         return f(x, *operands)

@@ -11,22 +11,22 @@ label is compared with the index of every class, and the row summed as in `refer
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jsoftmax._core.axes import class_count, class_index
+from jsoftmax._core.axes import class_count, class_index, names, positions, total
 from jsoftmax._core.labels import at_label, is_class, put, take
 from jsoftmax._core.mesh import is_explicit
-from jsoftmax._core.types import Axes, Labels, Logits, Mask, Rows
+from jsoftmax._core.types import Axes, ClassAxes, Labels, Logits, Mask, Rows
 from jsoftmax._partition import blocked, classes, reference
 from jsoftmax._partition.reference import Frame, Statistics, live, share
 
 
-def _by_index(x: Logits, axes: Axes) -> bool:
-    return x.size > 0 and len(axes) > 0 and not (classes.few(x, axes) or is_explicit(x))
+def _by_index(x: Logits, axes: ClassAxes) -> bool:
+    return x.size > 0 and len(axes) > 0 and not (names(axes) or classes.few(x, axes) or is_explicit(x))
 
 
-def pick(a: Array, labels: Labels, x: Logits, axes: Axes) -> Rows:
+def pick(a: Array, labels: Labels, x: Logits, axes: ClassAxes) -> Rows:
     """What `a`, which broadcasts to `x`, has at the label of each row; anything if that is no class."""
     if _by_index(x, axes):
-        return take(a, labels, x.shape, axes)
+        return take(a, labels, x.shape, positions(axes))
 
     def at(x, a, index):
         return jnp.where(at_label(index, labels, x), a, jnp.zeros((), a.dtype))
@@ -34,7 +34,7 @@ def pick(a: Array, labels: Labels, x: Logits, axes: Axes) -> Rows:
     return classes.total(at, axes, x, a, classes.INDEX)
 
 
-def after_label(peak: Rows, x: Logits, labels: Labels, beta: Rows | None, where: Mask, axes: Axes) -> Rows:
+def after_label(peak: Rows, x: Logits, labels: Labels, beta: Rows | None, where: Mask, axes: ClassAxes) -> Rows:
     """`peak`, on CPU made in part of the label's logit, which it is never below.
 
     What is made of it may take the place of the logits, once the label's is read: no barrier orders that in XLA:CPU.
@@ -49,17 +49,17 @@ def after_label(peak: Rows, x: Logits, labels: Labels, beta: Rows | None, where:
     return lax.platform_dependent(peak, x, labels, cpu=on_cpu, default=lambda peak, *_: peak)
 
 
-def shown(where: Mask, labels: Labels, x: Logits, axes: Axes) -> Mask:
+def shown(where: Mask, labels: Labels, x: Logits, axes: ClassAxes) -> Mask:
     """Whether the label of each row is not masked."""
     if where is None:
         return None
     return pick(where.astype(jnp.int32), labels, x, axes) > 0
 
 
-def _others(f: Frame, x: Logits, labels: Labels, where: Mask, axes: Axes) -> tuple[Logits, Rows]:
+def _others(f: Frame, x: Logits, labels: Labels, where: Mask, axes: ClassAxes) -> tuple[Logits, Rows]:
     """(e with 0 written in place at the label, e_y)."""
     at = reference.masses_in(f, pick(x, labels, x, axes), shown(where, labels, x, axes))
-    return put(reference.masses_in(f, x, where), labels, axes, 0), at
+    return put(reference.masses_in(f, x, where), labels, positions(axes), 0), at
 
 
 def excess_of(
@@ -80,8 +80,8 @@ def excess_of(
 
     def by_index(f, x, labels, where):
         e, at = _others(f, x, labels, where, axes)
-        below = jnp.sum(e - jnp.floor(e), axes, keepdims=True) if fine else None
-        return found(jnp.sum(e, axes, keepdims=True), at, below)
+        below = total(e - jnp.floor(e), axes) if fine else None
+        return found(total(e, axes), at, below)
 
     def in_turn(f, x, labels, where):
         return reference.excess_in(f, x, where, axes)
@@ -93,7 +93,7 @@ def excess_of(
     return lax.platform_dependent(*operands, cpu=on_cpu, default=in_turn)
 
 
-def log_weight(x: Logits, labels: Labels, beta: Rows | None, where: Mask, stats: Statistics, axes: Axes) -> Rows:
+def log_weight(x: Logits, labels: Labels, beta: Rows | None, where: Mask, stats: Statistics, axes: ClassAxes) -> Rows:
     """log p at the label of each row; 0 if it is no class."""
     picked = reference.log_weights(pick(x, labels, x, axes), beta, shown(where, labels, x, axes), stats)
     return jnp.where(is_class(labels, class_count(x.shape, axes)), picked, 0)
@@ -116,7 +116,7 @@ def pull(
     beta: Rows | None,
     where: Mask,
     stats: Statistics,
-    axes: Axes,
+    axes: ClassAxes,
 ) -> Logits:
     """g (p_j − δ_jy) + level p_j − even, 1 − p_y as above and `even` at live classes; 0 in rows that are not used."""
 

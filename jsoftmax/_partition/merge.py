@@ -7,6 +7,7 @@ The first term counts ties across the sets. An empty set has 1 + s = 0 and takes
 """
 
 import jax.numpy as jnp
+from jax import lax
 
 from jsoftmax._core.types import Rows
 from jsoftmax._partition import reference
@@ -27,3 +28,23 @@ def merge(a: Statistics, b: Statistics, beta: Rows) -> Statistics:
     t = reference.gap(jnp.where(tail == -1, lead_peak, tail_peak), beta, None, lead_peak)
     # a NaN never leads in a comparison, and must not be lost
     return Statistics(jnp.where(jnp.isnan(tail_peak), tail_peak, lead_peak), lead + (1 + tail) * jnp.exp(t))
+
+
+def over_devices(stats: Statistics, beta: Rows | None, names: tuple[str, ...]) -> Statistics:
+    """Statistics of the union of what the devices along the mesh axes `names` have: three numbers a row travel.
+
+    s' = Σ_{m_i = M} s_i + Σ_{m_i ≠ M} (1 + s_i) exp(β (m_i − M)) + (#{m_i = M} − 1), so that no small s_i meets a 1.
+    """
+    peak, excess = stats
+    empty = excess == -1
+    turned = peak if beta is None else jnp.where(beta < 0, -peak, peak)
+    highest = lax.pmax(jnp.where(empty, -jnp.inf, turned), names)
+    highest = jnp.where(highest == -jnp.inf, 0, highest)
+    highest = highest if beta is None else jnp.where(beta < 0, -highest, highest)
+    leads = (peak == highest) & ~empty
+    t = reference.gap(jnp.where(empty, highest, peak), beta, None, highest)
+    apart = jnp.where(leads, excess, (1 + excess) * jnp.exp(t))
+    # what pmax makes of a NaN differs from platform to platform
+    count = jnp.where(jnp.isnan(peak), jnp.nan, leads.astype(peak.dtype))
+    apart, count = lax.psum((apart, count), names)
+    return Statistics(highest + 0 * count, apart + (count - 1))

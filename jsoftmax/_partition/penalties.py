@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-from jsoftmax._core.types import Axes, Logits, Mask, Rows
+from jsoftmax._core.types import ClassAxes, Logits, Mask, Rows
 from jsoftmax._partition import classes, limits
 from jsoftmax._partition.statistics import (
     Statistics,
@@ -51,7 +51,7 @@ def finite_log_z(log_z: Rows, stats: Statistics) -> Rows:
     return jnp.where(stats.excess == -1, 0, limits.saturate(log_z))
 
 
-def sums(x: Logits, beta: Rows | None, where: Mask, stats: Statistics, options: Options, axes: Axes) -> Sums:
+def sums(x: Logits, beta: Rows | None, where: Mask, stats: Statistics, options: Options, axes: ClassAxes) -> Sums:
     share = log_p = log_z = None
     if options.smoothing is not None:
         w = jnp.ones((1,) * x.ndim, stats.peak.dtype) if options.class_weights is None else options.class_weights
@@ -100,7 +100,7 @@ def z_loss_bar(g: Rows, log_z: Rows) -> Rows:
     return limits.saturate(g * log_z * log_z)
 
 
-def class_weights_bar(even: Rows | None, x: Logits, beta: Rows | None, where: Mask, stats: Statistics, axes: Axes):
+def class_weights_bar(even: Rows | None, x: Logits, beta: Rows | None, where: Mask, stats: Statistics, axes: ClassAxes):
     """Of the smoothed terms, one for each logit."""
     if even is None:
         return 0.0

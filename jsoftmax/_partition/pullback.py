@@ -14,18 +14,18 @@ from typing import Any
 import jax.numpy as jnp
 from jax import lax
 
-from jsoftmax._core.axes import class_index
-from jsoftmax._core.types import Axes, Logits, Mask, Rows
+from jsoftmax._core.axes import class_index, total
+from jsoftmax._core.types import ClassAxes, Logits, Mask, Rows
 from jsoftmax._partition import classes, limits, reference
 from jsoftmax._partition.reference import Statistics, half_gap, live, masked, times
 from jsoftmax._partition.statistics import weights
 
 
-def through_weights(g: Logits, x: Logits, beta: Rows | None, where: Mask, stats: Statistics, axes: Axes):
+def through_weights(g: Logits, x: Logits, beta: Rows | None, where: Mask, stats: Statistics, axes: ClassAxes):
     """t_bar of (10)."""
     p, g = weights(x, beta, where, stats, axes), masked(g, where)
     for _ in range(2):  # as in `deviation`; a choice by element would cost XLA:CPU its fused kernel
-        g = g - jnp.sum(p * g, axes, keepdims=True)
+        g = g - total(p * g, axes)
     return p * g
 
 
@@ -36,7 +36,7 @@ def through_log_weights(
     beta: Rows | None,
     where: Mask,
     stats: Statistics,
-    axes: Axes,
+    axes: ClassAxes,
 ):
     """t_bar of (11) for the cotangent g(x, where, *operands), which `classes.total` may take class by class."""
     total = classes.alone(lambda x, where: classes.total(g, axes, x, where, *operands), axes, x, where)
@@ -57,7 +57,7 @@ def to_logits(t_bar: Logits, x: Logits, beta: Rows | None, where: Mask, used: Ro
     return (y if used is None else jnp.where(used, y, 0)).astype(x.dtype)
 
 
-def to_beta(t_bar: Logits, x: Logits, beta: Rows | None, where: Mask, stats: Statistics, axes: Axes) -> Rows:
+def to_beta(t_bar: Logits, x: Logits, beta: Rows | None, where: Mask, stats: Statistics, axes: ClassAxes) -> Rows:
     """β_bar of (12), one a row."""
     pulled = jnp.where(live(x, where), half_gap(x, where, stats.peak) * t_bar, 0)
-    return limits.held(2 * jnp.sum(pulled, axes, keepdims=True), beta, stats.excess)
+    return limits.held(2 * total(pulled, axes), beta, stats.excess)

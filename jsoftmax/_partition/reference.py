@@ -21,9 +21,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool
 
+from jsoftmax._core.axes import total
 from jsoftmax._core.dtypes import widen
 from jsoftmax._core.mesh import is_explicit
-from jsoftmax._core.types import Axes, Logits, Mask, Rows
+from jsoftmax._core.types import Axes, ClassAxes, Logits, Mask, Rows
 from jsoftmax._partition import classes
 
 
@@ -224,10 +225,10 @@ def log_weights(x: Logits, beta: Rows | None, where: Mask, stats: Statistics) ->
     return y if where is None else jnp.where(where, y, -jnp.inf)
 
 
-def entropy(x: Logits, beta: Rows | None, where: Mask, stats: Statistics, axes: Axes) -> Rows:
+def entropy(x: Logits, beta: Rows | None, where: Mask, stats: Statistics, axes: ClassAxes) -> Rows:
     """H = log1p(s) − Σ p t ≥ 0, a sum of terms of one sign; 0 for an empty row."""
     p = weights(x, beta, where, stats)
-    mean_gap = times_twice(beta, jnp.sum(p * half_gap(x, where, stats.peak), axes, keepdims=True))
+    mean_gap = times_twice(beta, total(p * half_gap(x, where, stats.peak), axes))
     return jnp.where(stats.excess == -1, 0, log_excess(stats) - mean_gap)
 
 
@@ -239,14 +240,14 @@ def log_partition(beta: Rows | None, stats: Statistics) -> Rows:
     return jnp.where(stats.peak == 0, 0, beta * stats.peak) + log_excess(stats)
 
 
-def mean_logit(x: Logits, beta: Rows | None, where: Mask, stats: Statistics, axes: Axes) -> Rows:
+def mean_logit(x: Logits, beta: Rows | None, where: Mask, stats: Statistics, axes: ClassAxes) -> Rows:
     """m + Σ p (x − m), the sum of terms of one sign."""
     p = weights(x, beta, where, stats)
-    return stats.peak + 2 * jnp.sum(p * half_gap(x, where, stats.peak), axes, keepdims=True)
+    return stats.peak + 2 * total(p * half_gap(x, where, stats.peak), axes)
 
 
 def expected_log_weight(
-    q: Logits, x: Logits, beta: Rows | None, where: Mask, stats: Statistics, axes: Axes, absent: bool
+    q: Logits, x: Logits, beta: Rows | None, where: Mask, stats: Statistics, axes: ClassAxes, absent: bool
 ) -> Rows:
     """Σ_j q_j log p_j with 0 · log 0 = 0, over all classes or without those that are absent."""
 

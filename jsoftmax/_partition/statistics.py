@@ -23,11 +23,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jsoftmax._core.axes import class_index
+from jsoftmax._core.axes import class_index, names, positions, total
 from jsoftmax._core.dtypes import widen
 from jsoftmax._core.labels import at_label
-from jsoftmax._core.types import Axes, Labels, Logits, Mask, Rows
+from jsoftmax._core.types import ClassAxes, Labels, Logits, Mask, Rows
 from jsoftmax._partition import blocked, classes, labelled, limits, reference
+from jsoftmax._partition.merge import over_devices
 from jsoftmax._partition.reference import (
     Statistics,
     finite_part,
@@ -71,7 +72,7 @@ __all__ = [
 
 
 def statistics(
-    x: Logits, beta: Rows | None, where: Mask, axes: Axes, fine: bool = True, each: bool = False
+    x: Logits, beta: Rows | None, where: Mask, axes: ClassAxes, fine: bool = True, each: bool = False
 ) -> Statistics:
     """(peak, excess) of each row: constants of every derivative, see above.
 
@@ -79,17 +80,20 @@ def statistics(
     all they are for is one elementwise result of the size of the logits.
     """
     x, beta = lax.stop_gradient((x, beta))
+    if names(axes):
+        return over_devices(statistics(x, beta, where, positions(axes)), beta, names(axes))
+    here = positions(axes)
 
     def found(x, beta, where):
-        return reference.statistics_of(x, beta, where, axes, fine)
+        return reference.statistics_of(x, beta, where, here, fine)
 
     def in_blocks(x, beta, where):
-        peak = reference.peak_of(x, beta, where, axes)
+        peak = reference.peak_of(x, beta, where, here)
         return reference.checked(peak, blocked.excess_in(reference.frame(beta, peak), x), beta)
 
-    if fine and not (each and blocked.fuses(x)) and blocked.suits(x, where, axes):
+    if fine and not (each and blocked.fuses(x)) and blocked.suits(x, where, here):
         return lax.platform_dependent(x, beta, where, cpu=in_blocks, default=found)
-    return classes.alone(found, axes, x, beta, where)
+    return classes.alone(found, here, x, beta, where)
 
 
 def label_statistics(
@@ -99,7 +103,7 @@ def label_statistics(
     ignored: Rows | None,
     beta: Rows | None,
     where: Mask,
-    axes: Axes,
+    axes: ClassAxes,
     fine: bool,
     alone: bool,
 ) -> Statistics:
@@ -109,16 +113,20 @@ def label_statistics(
     `alone` tells that no gradient is made of the same exponentials.
     """
     x, beta = lax.stop_gradient((x, beta))
+    if names(axes):
+        stats = (jnp.where(bad, jnp.nan, s) for s in statistics(x, beta, where, axes))
+        return Statistics(*(s if ignored is None else jnp.where(ignored, 0, s) for s in stats))
+    here = positions(axes)
 
     def found(x, labels, bad, ignored, beta, where):
-        peak = labelled.after_label(reference.peak_of(x, beta, where, axes), x, labels, beta, where, axes)
+        peak = labelled.after_label(reference.peak_of(x, beta, where, here), x, labels, beta, where, here)
         peak = jnp.where(bad, jnp.nan, peak)
         peak = peak if ignored is None else jnp.where(ignored, 0, peak)
-        excess = labelled.excess_of(x, labels, beta, where, peak, axes, fine, alone)
+        excess = labelled.excess_of(x, labels, beta, where, peak, here, fine, alone)
         peak, excess = reference.checked(peak, excess, beta)
         return Statistics(peak, excess if ignored is None else jnp.where(ignored, 0, excess))
 
-    return classes.alone(found, axes, x, labels, bad, ignored, beta, where)
+    return classes.alone(found, here, x, labels, bad, ignored, beta, where)
 
 
 def without(rows: Rows, x: Logits, stats: Statistics, beta: Rows | None) -> tuple[Logits, Statistics, Rows | None]:
@@ -162,13 +170,13 @@ def _(primals, tangents):
     return signed_gap(*primals), _gap_tangent(primals, tangents)
 
 
-def deviation(v: Logits, p: Logits, axes: Axes) -> Logits:
+def deviation(v: Logits, p: Logits, axes: ClassAxes) -> Logits:
     """v − Σ p v over the entries of each row where p is not 0.
 
     Taken off twice: what the first time rounds away at a peak that has nearly all the weight, the second time finds.
     """
     for _ in range(2):
-        v = v - jnp.sum(jnp.where(p == 0, 0, p * v), axes, keepdims=True)
+        v = v - total(jnp.where(p == 0, 0, p * v), axes)
     return v
 
 
@@ -208,7 +216,7 @@ def _weight_tangent(primals, tangents, axes):
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(4,))
-def weights(x: Logits, beta: Rows | None, where: Mask, stats: Statistics, axes: Axes) -> Logits:
+def weights(x: Logits, beta: Rows | None, where: Mask, stats: Statistics, axes: ClassAxes) -> Logits:
     """p: softmax(β x), float32 or wider; 0 where absent."""
     return reference.weights(x, beta, where, stats)
 
@@ -219,7 +227,7 @@ def _(axes, primals, tangents):
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(4,))
-def complements(x: Logits, beta: Rows | None, where: Mask, stats: Statistics, axes: Axes) -> Logits:
+def complements(x: Logits, beta: Rows | None, where: Mask, stats: Statistics, axes: ClassAxes) -> Logits:
     """1 − p without cancellation."""
     return reference.complements(x, beta, where, stats)
 
@@ -230,7 +238,7 @@ def _(axes, primals, tangents):
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(4,))
-def log_weights(x: Logits, beta: Rows | None, where: Mask, stats: Statistics, axes: Axes) -> Logits:
+def log_weights(x: Logits, beta: Rows | None, where: Mask, stats: Statistics, axes: ClassAxes) -> Logits:
     """log p; −∞ where absent, NaN where not masked in a row that is poisoned."""
     return reference.log_weights(x, beta, where, stats)
 
@@ -241,7 +249,7 @@ def _(axes, primals, tangents):
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(4,))
-def live_log_weights(x: Logits, beta: Rows | None, where: Mask, stats: Statistics, axes: Axes) -> Logits:
+def live_log_weights(x: Logits, beta: Rows | None, where: Mask, stats: Statistics, axes: ClassAxes) -> Logits:
     """The same, constant where absent."""
     return reference.log_weights(x, beta, where, stats)
 
@@ -253,7 +261,7 @@ def _(axes, primals, tangents):
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(4,))
-def entropy(x: Logits, beta: Rows | None, where: Mask, stats: Statistics, axes: Axes) -> Rows:
+def entropy(x: Logits, beta: Rows | None, where: Mask, stats: Statistics, axes: ClassAxes) -> Rows:
     """H(p) of each row, in nats."""
     return reference.entropy(x, beta, where, stats, axes)
 
@@ -262,18 +270,18 @@ def entropy(x: Logits, beta: Rows | None, where: Mask, stats: Statistics, axes: 
 def _(axes, primals, tangents):
     x, beta, where, stats = primals
     p_dot = _weight_tangent(primals, tangents, axes)
-    moved = jnp.sum(half_gap(x, where, stats.peak) * p_dot, axes, keepdims=True)
+    moved = total(half_gap(x, where, stats.peak) * p_dot, axes)
     return entropy(*primals, axes), -times_twice(beta, moved)
 
 
 def _mean_of_tangent(primals, tangents, axes):
     x, _, where, _ = primals
     moved = weights(*primals, axes) * jnp.where(live(x, where), widen(tangents[0]), 0)
-    return jnp.sum(moved, axes, keepdims=True)
+    return total(moved, axes)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(4,))
-def log_partition(x: Logits, beta: Rows | None, where: Mask, stats: Statistics, axes: Axes) -> Rows:
+def log_partition(x: Logits, beta: Rows | None, where: Mask, stats: Statistics, axes: ClassAxes) -> Rows:
     """log Z, in nats; −∞ for an empty row, ±∞ where β m overflows."""
     return reference.log_partition(beta, stats)
 
@@ -289,7 +297,7 @@ def _(axes, primals, tangents):
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(4,))
-def mean_logit(x: Logits, beta: Rows | None, where: Mask, stats: Statistics, axes: Axes) -> Rows:
+def mean_logit(x: Logits, beta: Rows | None, where: Mask, stats: Statistics, axes: ClassAxes) -> Rows:
     """E[x] under p; 0 for an empty row."""
     return reference.mean_logit(x, beta, where, stats, axes)
 
@@ -299,13 +307,13 @@ def _(axes, primals, tangents):
     """(9)."""
     x, _, where, stats = primals
     turned = half_gap(x, where, stats.peak) * _weight_tangent(primals, tangents, axes)
-    turned = 2 * jnp.sum(turned, axes, keepdims=True)
+    turned = 2 * total(turned, axes)
     return mean_logit(*primals, axes), _mean_of_tangent(primals, tangents, axes) + turned
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(6,))
 def label_log_weight(
-    x: Logits, labels: Labels, unused: Rows | None, beta: Rows | None, where: Mask, stats: Statistics, axes: Axes
+    x: Logits, labels: Labels, unused: Rows | None, beta: Rows | None, where: Mask, stats: Statistics, axes: ClassAxes
 ) -> Rows:
     """log p at the label of each row; 0 if it is no class, and in rows that are not used."""
     log_p = labelled.log_weight(x, labels, beta, where, stats, axes)
@@ -318,7 +326,7 @@ def _(axes, primals, tangents):
     x, stats, beta = (x, stats, beta) if unused is None else without(unused, x, stats, beta)
     moved = _log_weight_tangent((x, beta, where, stats), (tangents[0], tangents[3]), axes)
     moved = jnp.where(at_label(class_index(x.shape, axes), labels, x), moved, 0)
-    moved = jnp.sum(moved, axes, keepdims=True)
+    moved = total(moved, axes)
     return label_log_weight(*primals, axes), moved if unused is None else jnp.where(unused, 0, moved)
 
 
@@ -336,7 +344,7 @@ def _(axes, primals, tangents):
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(5, 6))
 def expected_log_weight(
-    q: Logits, x: Logits, beta: Rows | None, where: Mask, stats: Statistics, axes: Axes, absent: bool
+    q: Logits, x: Logits, beta: Rows | None, where: Mask, stats: Statistics, axes: ClassAxes, absent: bool
 ) -> Rows:
     """Σ_j q_j log p_j with 0 · log 0 = 0, in value and in every derivative; over all classes, or without the absent."""
     return reference.expected_log_weight(q, x, beta, where, stats, axes, absent)
@@ -348,10 +356,10 @@ def _(axes, absent, primals, tangents):
     moved = q * _log_weight_tangent((x, beta, where, stats), tangents[1:3], axes)
     moved += finite_log_weights(x, beta, where, stats, axes) * tangents[0]
     moved = moved if absent else jnp.where(live(x, where), moved, 0)
-    return expected_log_weight(*primals, axes, absent), jnp.sum(moved, axes, keepdims=True)
+    return expected_log_weight(*primals, axes, absent), total(moved, axes)
 
 
-def finite_log_weights(x: Logits, beta: Rows | None, where: Mask, stats: Statistics, axes: Axes) -> Logits:
+def finite_log_weights(x: Logits, beta: Rows | None, where: Mask, stats: Statistics, axes: ClassAxes) -> Logits:
     """log p, and 0 where it is −∞: what a weight on it is moved by."""
     log_p = log_weights(x, beta, where, stats, axes)
     return jnp.where(log_p == -jnp.inf, 0, log_p)
