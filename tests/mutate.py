@@ -143,8 +143,8 @@ MUTANTS = (
     Mutant(
         "devices-shared-cotangent-many-times",
         "_core/mesh.py",
-        "(jnp.where(lax.axis_index(names) == 0, g, 0),)",
-        "(g,)",
+        "return jnp.where(lax.axis_index(names) == 0, g, 0)",
+        "return g",
         "test_class_shards.py -k 'reverse_of_shard_map and two and unchecked and logsumexp'",
     ),
     Mutant(
@@ -153,6 +153,55 @@ MUTANTS = (
         "(lax.psum(g, names),)",
         "(g,)",
         "test_class_shards.py -k 'reverse_of_shard_map and two and unchecked and logsumexp'",
+    ),
+    Mutant(
+        "devices-inputs-not-added-up",
+        LINEAR,
+        "return bars._replace(**lax.psum(parts, plan.names))",
+        "return bars",
+        "test_linear_shards.py -k every_argument",
+    ),
+    Mutant(
+        "devices-own-first-class",
+        LINEAR,
+        "return lax.axis_index(self.names) * layer.weight.shape[self.class_axis] if self.names else 0",
+        "return 0 * lax.axis_index(self.names) if self.names else 0",
+        "test_linear_shards.py -k every_argument",
+    ),
+    Mutant(
+        "devices-turn-of-their-own-peak",
+        STREAMED,
+        "turn = lax.psum(_turned(turn, excess, moved), names)",
+        "turn = lax.psum(turn, names)",
+        "test_linear_shards.py -k every_argument",
+    ),
+    Mutant(
+        "devices-drop-of-their-own-peak",
+        STREAMED,
+        "drop + jnp.where(empty, 0, count * moved)",
+        "drop",
+        "test_linear_shards.py -k every_argument",
+    ),
+    Mutant(
+        "devices-prediction-of-their-own",
+        STREAMED,
+        "first = _first_of(jnp.where((peak == stats.peak) & ~empty, begin + first, NONE), names)",
+        "first = _first_of(begin + first, names)",
+        "test_linear_shards.py -k prediction",
+    ),
+    Mutant(
+        "devices-measures-many-times",
+        LINEAR,
+        "mesh.once(a, plan.names)",
+        "a",
+        "test_linear_shards.py -k every_argument",
+    ),
+    Mutant(
+        "devices-own-mean",
+        CORE_MEAN,
+        "total, count = lax.psum(mesh.apart((total, count), (), names), names)",
+        "total = lax.pmean(*mesh.apart((total,), (), names), names)",
+        "test_sharding.py -k uneven",
     ),
     Mutant(
         "one-hot",
@@ -712,9 +761,7 @@ MUTANTS = (
     ),
     Mutant("label-of-the-first-block", STREAMED, "labels - start", "labels", "test_linear.py -k 'blocks and classes'"),
     Mutant("drop-of-another-peak", STREAMED, "found.count * moved)", "0 * moved)", "test_linear.py -k every_argument"),
-    Mutant(
-        "turn-of-another-peak", STREAMED, "(1 + found.stats.excess) * moved", "0", "test_linear.py -k every_argument"
-    ),
+    Mutant("turn-of-another-peak", STREAMED, "(1 + excess) * moved", "0", "test_linear.py -k every_argument"),
     Mutant(
         "first-of-the-last-block",
         STREAMED,

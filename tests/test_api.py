@@ -40,8 +40,8 @@ SIGNATURES = {
     "z_loss=0.0, class_weights=None, ignore_label=None, weights=None, normalization='valid')",
     LINEAR: "(inputs, weight, labels, *, bias=None, class_axis=1, beta=1.0, temperature=None, base=None, "
     "soft_cap=None, label_smoothing=0.0, z_loss=0.0, ignore_label=None, weights=None, reduction='none', "
-    "block_size=None, return_stats=False)",
-    "weighted_mean": "(losses, weights=None)",
+    "block_size=None, axis_name=None, return_stats=False)",
+    "weighted_mean": "(losses, weights=None, *, axis_name=None)",
     "forward_mode": "()",
 }
 OPERATORS = [name for name in SIGNATURES if name not in ("weighted_mean", "forward_mode", SPATIAL, LINEAR)]

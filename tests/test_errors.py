@@ -77,7 +77,7 @@ def rows():
         scalar = {logits(name): np.float32(SECRET)}
         yield name, arguments(name, **scalar), ValueError, ("`axis` must be in [0, 0)", "rank 0", "got -1")
 
-    for name in MASKED:
+    for name in (*MASKED, LINEAR, "weighted_mean"):
         for bad, got in ((0, "0"), (("a", "a"), "('a', 'a')"), (["a"], "['a']"), (("a", 1), "('a', 1)")):
             wanted = ("`axis_name` must be the name of a mesh axis, a tuple of distinct names or None", f"got {got}")
             yield name, arguments(name, axis_name=bad), TypeError, wanted
@@ -383,7 +383,7 @@ def test_rows_that_vary_over_the_devices_of_their_classes_are_refused():
 
 
 def test_a_mesh_axis_that_is_not_there_is_jax_own_error():
-    for operator in MASKED:
+    for operator in (*MASKED, LINEAR, "weighted_mean"):
         with pytest.raises(NameError, match="model"):
             getattr(jsoftmax, operator)(**arguments(operator), axis_name="model")
 

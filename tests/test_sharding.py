@@ -213,6 +213,20 @@ def test_weighted_mean_over_shards(check_vma):
         mean, count = jsoftmax.weighted_mean(losses, weights)
         return jax.lax.psum(mean * count, "data") / jax.lax.psum(count, "data")
 
+    def over_all(losses, weights):
+        return jsoftmax.weighted_mean(losses, weights, axis_name="data")[0]
+
     specs = P("data", None), P()
-    f = jax.shard_map(mean_of_all, mesh=line(), in_specs=specs, out_specs=P(), check_vma=check_vma)
-    check_mean(*jax.jit(jax.value_and_grad(f, (0, 1)))(LOSSES, WEIGHTS))
+    for f in (mean_of_all, over_all):
+        f = jax.shard_map(f, mesh=line(), in_specs=specs, out_specs=P(), check_vma=check_vma)
+        check_mean(*jax.jit(jax.value_and_grad(f, (0, 1)))(LOSSES, WEIGHTS))
+
+
+def test_weighted_mean_over_uneven_shards():
+    """The count is of all: a device with one valid loss among many weighs one. And none at all is 0."""
+    valid = np.zeros((ROWS, 2), bool)
+    valid[0], valid[3, 1] = True, True
+    f = functools.partial(jsoftmax.weighted_mean, axis_name="data")
+    f = jax.shard_map(f, mesh=line(), in_specs=(P("data", None),) * 2, out_specs=P())
+    assert f(LOSSES, valid) == ((LOSSES[0].sum() + LOSSES[3, 1]) / 3, 3)
+    assert f(LOSSES, valid & False) == (0, 0)

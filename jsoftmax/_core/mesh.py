@@ -18,15 +18,18 @@ def align(x, *operands, rows=(), names=()):
     A rule may then return each cotangent as it comes: the sum over the devices that shared an operand is the
     transpose of this cast, and its own sharding comes back by the transpose of the resharding. `None` passes through.
     """
-    here = [a if a is None else _shard_as(a, x) for a in (x, *operands, *rows)]
+    here, count = [a if a is None else _shard_as(a, x) for a in (x, *operands, *rows)], 1 + len(operands)
+    return apart(here[:count], here[count:], names)
+
+
+def apart(each, rows, names):
+    """(*each, *rows), varying as in `align`."""
+    over = _over((*each, *rows))
     if not names:
-        return vary(*here)
-    shared, count = _over(here) - frozenset(names), 1 + len(operands)
+        return _cast_all((*each, *rows), over)
+    shared = over - frozenset(names)
     classes = frozenset(names) if is_checked(names) else frozenset()
-    return (
-        *_cast_all(here[:count], shared | classes),
-        *(enter(a, names) for a in _cast_all(here[count:], shared)),
-    )
+    return *_cast_all(each, shared | classes), *(enter(a, names) for a in _cast_all(rows, shared))
 
 
 def is_checked(names) -> bool:
@@ -50,9 +53,21 @@ def _same(a, names):
     return a
 
 
-_entering = with_vjp(
-    _same, lambda a, names: (a, None), lambda names, _, g: (jnp.where(lax.axis_index(names) == 0, g, 0),), static=(1,)
-)
+def once(g, names):
+    """A cotangent that all devices know, for a rule of JAX's own: without `check_vma` that adds up the devices'."""
+    return _first(g, names) if names and not is_checked(names) else g
+
+
+def added_up(bar, names):
+    """What such a rule gives for an operand of which every device has all."""
+    return lax.psum(bar, names) if names and not is_checked(names) else bar
+
+
+def _first(g, names):
+    return jnp.where(lax.axis_index(names) == 0, g, 0)
+
+
+_entering = with_vjp(_same, lambda a, names: (a, None), lambda names, _, g: (_first(g, names),), static=(1,))
 _leaving = with_vjp(_same, lambda y, names: (y, None), lambda names, _, g: (lax.psum(g, names),), static=(1,))
 
 

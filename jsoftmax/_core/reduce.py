@@ -1,15 +1,19 @@
 """The weighted mean with its count: the one reduction of every loss."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 from jax.typing import ArrayLike
 
 from jsoftmax._core import axes as ax
 from jsoftmax._core import check, dtypes, mesh
 
 
-def weighted_mean(losses: ArrayLike, weights: ArrayLike | None = None) -> tuple[Array, Array]:
+def weighted_mean(
+    losses: ArrayLike, weights: ArrayLike | None = None, *, axis_name: str | tuple[str, ...] | None = None
+) -> tuple[Array, Array]:
     """Mean of `losses` under `weights`, and the sum of the weights: `(Σ w l / Σ w, Σ w)`.
 
     The count makes the mean right under gradient accumulation: Σ of mean · count over the parts, divided by Σ of count,
@@ -19,10 +23,12 @@ def weighted_mean(losses: ArrayLike, weights: ArrayLike | None = None) -> tuple[
       losses: floating array of any shape.
       weights: boolean, integer or floating, broadcasts to `losses`; usually `labels != ignore_label`. Negative weights
         are allowed. None weighs every loss with 1.
+      axis_name: inside `shard_map`, the mesh axis, or a tuple of them, along which devices have different losses: mean
+        and count are those of all, however unevenly the valid ones are spread.
 
     Returns:
-      (mean, count), both scalars, float32 or wider. A loss of weight 0 counts for nothing whatever it holds, NaN and
-      inf included. With no valid loss, Σ w = 0, the mean is 0.
+      (mean, count), both scalars, float32 or wider; with `axis_name` the same on every device. A loss of weight 0
+      counts for nothing whatever it holds, NaN and inf included. With no valid loss, Σ w = 0, the mean is 0.
 
     Raises:
       TypeError: `losses` is not real or `weights` is complex; lists. ValueError: `weights` does not broadcast.
@@ -37,15 +43,18 @@ def weighted_mean(losses: ArrayLike, weights: ArrayLike | None = None) -> tuple[
     """
     name = "weighted_mean"
     losses = check.real(name, "losses", losses)
-    return _weighted_mean(losses, check.loss_weights(name, weights, losses.shape, "the shape of the losses"))
+    weights = check.loss_weights(name, weights, losses.shape, "the shape of the losses")
+    return _weighted_mean(losses, weights, check.axis_names(name, axis_name))
 
 
-@jax.jit
-def _weighted_mean(losses, weights):
+@functools.partial(jax.jit, static_argnums=2)
+def _weighted_mean(losses, weights, names):
     losses = dtypes.widen(losses.astype(dtypes.of_logits(losses.dtype)))
     w = jnp.ones((), losses.dtype) if weights is None else weights.astype(losses.dtype)
     losses, w = mesh.align(losses, jnp.broadcast_to(ax.lift(w, losses.ndim), losses.shape))
     total, count = weighted_sum(losses, w), jnp.sum(w)
+    if names:
+        total, count = lax.psum(mesh.apart((total, count), (), names), names)
     return jnp.where(count == 0, 0, total / jnp.where(count == 0, 1, count)), count
 
 

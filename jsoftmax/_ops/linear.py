@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array, lax
 from jax.custom_derivatives import SymbolicZero
 from jax.typing import ArrayLike
@@ -30,8 +29,6 @@ from jsoftmax._partition import layer as layers
 from jsoftmax._partition import penalties, streamed
 from jsoftmax._partition.layer import Layer
 from jsoftmax._partition.statistics import entropy, statistics
-
-CLASSES = (1,)  # the class axis of a block of logits
 
 
 class Measures(NamedTuple):
@@ -62,6 +59,7 @@ def linear_softmax_cross_entropy(
     weights: ArrayLike | None = None,
     reduction: str = "none",
     block_size: int | tuple[int, int] | None = None,
+    axis_name: str | tuple[str, ...] | None = None,
     return_stats: bool = False,
 ) -> Any:
     """Cross-entropy of `softmax(β (inputs · weight + bias))` at class indices; the logits are never all there at once.
@@ -90,6 +88,10 @@ def linear_softmax_cross_entropy(
       block_size: tokens of a block, or (tokens, classes). More tokens take more memory: tokens × classes numbers of
         float32 or wider, some two or three times. Blocks of classes are always made twice for a gradient. By default
         512 tokens, or as many as make 2²² logits, over all classes; above 2¹⁹ classes 1024 × 2¹⁵.
+      axis_name: inside `shard_map`, the mesh axis, or a tuple of them, along which devices have the classes between
+        them: `weight` and `bias` are those of one device, and all else is the same on every one. A label is an index
+        over the classes of all, device after device. The gradient of `inputs` is added up over the devices once, in
+        float32 or wider.
       return_stats: return also the `logsumexp` (β⁻¹ log Z), the `entropy` and the `prediction` (first of the most
         likely classes) of every token, whatever its label is.
 
@@ -134,7 +136,9 @@ def linear_softmax_cross_entropy(
     if weights is not None and reduction == "none":
         raise ValueError(f'{name}: `weights` need a `reduction`, "sum" or "mean"; got "none".')
     sizes = bl.sizes(weight.shape[axis], check.block_size(name, block_size))
-    plan = Plan(axis, *sizes, bool(return_stats))
+    shared = {"inputs": inputs, "labels": labels, kind: given, "weights": weights, "ignore_label": ignored}
+    shared |= {"soft_cap": options[1], "label_smoothing": options[3], "z_loss": options[4]}
+    plan = Plan(axis, *sizes, bool(return_stats), check.axis_names(name, axis_name, **shared))
     return _linear(inputs, weight, labels, options, ignored, weights, kind, reduction, plan)
 
 
@@ -157,8 +161,9 @@ def _linear(inputs, weight, labels, options, ignore_label, weights, kind, reduct
         w = jnp.ones((), dtypes.wide(dtype)) if weights is None else weights.astype(dtypes.wide(dtype))
         w = jnp.broadcast_to(ax.lift(w, len(shape)), shape).reshape(size, 1)
         w = w if ignored is None else jnp.where(ignored, 0, w)
-    *layer, labels, ignored, w = mesh.vary(inputs, weight, bias, cap, beta, smoothing, z_loss, labels, ignored, w)
-    layer = Layer(*layer)
+    rows = (inputs, cap, beta, smoothing, z_loss, labels, ignored, w)
+    weight, bias, inputs, *rest, labels, ignored, w = mesh.apart((weight, bias), rows, plan.names)
+    layer = Layer(inputs, weight, bias, *rest)
     if w is None or plan.measured or plan.streams(layer):
         losses, *measures = _ruled_losses(layer, labels, ignored, plan)
         y = losses.reshape(shape) if w is None else weighted_sum(losses, w)
@@ -167,7 +172,11 @@ def _linear(inputs, weight, labels, options, ignore_label, weights, kind, reduct
     if reduction == "mean":
         count = jnp.sum(w)
         y = jnp.where(count == 0, 0, y / jnp.where(count == 0, 1, count))
-    return (y, Measures(*(a.reshape(shape) for a in measures))) if plan.measured else y
+    y = mesh.leave(y, plan.names)
+    if not plan.measured:
+        return y
+    total, spread, first = (a.reshape(shape) for a in measures)
+    return y, Measures(mesh.leave(total, plan.names), mesh.leave(spread, plan.names), first)
 
 
 def _one_a_token(a, shape):
@@ -178,43 +187,44 @@ def _one_a_token(a, shape):
 # the losses --------------------------------------------------------------------------------------------------------
 
 
-def _measures(z, beta):
+def _measures(z, beta, axes):
     """(logsumexp, entropy) of each row."""
-    stats = statistics(z, beta, None, CLASSES)
-    return lse(z, beta, None, stats, CLASSES), entropy(z, beta, None, stats, CLASSES)
+    stats = statistics(z, beta, None, axes)
+    return lse(z, beta, None, stats, axes), entropy(z, beta, None, stats, axes)
 
 
-def _value_whole(layer, labels, ignored, class_axis, measured, alone):
-    """(losses, then if `measured`: logsumexp, entropy, prediction), from all classes at once.
+def _value_whole(layer, labels, ignored, plan, alone):
+    """(losses, then if measured: logsumexp, entropy, prediction), from all classes at once.
 
     `alone` if no gradient is made beside them.
     """
-    _, z = layers.logits(layer, class_axis)
-    loss, _ = index_value(z, labels, ignored, None, layer.beta, layer.options(), CLASSES, alone)
-    if not measured:
+    _, z = layers.logits(layer, plan.class_axis)
+    loss, _ = index_value(z, labels, ignored, None, layer.beta, layer.options(), plan.axes, alone)
+    if not plan.measured:
         return (loss,)
-    first = streamed.first_at_peak(z, statistics(z, layer.beta, None, CLASSES), CLASSES)
-    return loss, *_measures(z, layer.beta), first
+    first = streamed.first_at_peak(z, statistics(z, layer.beta, None, plan.axes), plan.axes)
+    return loss, *_measures(z, layer.beta, plan.axes), first
 
 
-def _pull_whole(g, shared, layer, labels, ignored, wanted, class_axis):
+def _pull_whole(g, shared, layer, labels, ignored, wanted, plan):
     """Cotangents of the layer for those of (losses, and if measured logsumexp and entropy): (shared + what the tokens
-    have in common, one for each token).
+    have in common, one for each token). Those of inputs and cap are of the classes on this device.
 
     The statistics are taken again, from the logits at hand: those of another product might differ by a rounding, which
     is more than a confident row has left.
     """
-    raw, z = layers.logits(layer, class_axis)
+    raw, z = layers.logits(layer, plan.class_axis)
     beta, options, (loss_bar, *measures_bar) = layer.beta, layer.options(), g
-    _, stats = index_value(z, labels, ignored, None, beta, options, CLASSES, alone=False)
-    z_bar, beta_bar, bars = index_pull(loss_bar, z, labels, ignored, None, beta, options, stats, CLASSES)
+    _, stats = index_value(z, labels, ignored, None, beta, options, plan.axes, alone=False)
+    z_bar, beta_bar, bars = index_pull(loss_bar, z, labels, ignored, None, beta, options, stats, plan.axes)
     kept = loss_bar != 0 if ignored is None else (loss_bar != 0) & ~ignored
     if measures_bar:
         read = functools.reduce(jnp.logical_or, (a != 0 for a in measures_bar))
         tilt = jnp.broadcast_to(jnp.where(read, beta, 1), loss_bar.shape)
-        more = jax.vjp(_measures, jnp.where(read, z, 0), tilt)[1](tuple(measures_bar))
-        z_bar, beta_bar, kept = z_bar + more[0], beta_bar + more[1], kept | read
-    shared, x_bar = layers.pull(shared, z_bar, raw, layer, kept, wanted, class_axis)
+        pull = jax.vjp(functools.partial(_measures, axes=plan.axes), jnp.where(read, z, 0), tilt)[1]
+        more = pull(tuple(mesh.once(a, plan.names) for a in measures_bar))
+        z_bar, beta_bar, kept = z_bar + more[0], beta_bar + mesh.added_up(more[1], plan.names), kept | read
+    shared, x_bar = layers.pull(shared, z_bar, raw, layer, kept, wanted, plan.class_axis)
     return shared, _of_tokens(x_bar, beta_bar, bars.smoothing, bars.z_loss, wanted)
 
 
@@ -223,55 +233,62 @@ def _of_tokens(x_bar, beta_bar, smoothing_bar, z_loss_bar, wanted):
     return Layer(*(bar if w else None for bar, w in zip(bars, wanted, strict=True)))
 
 
-def _value_streamed(layer, labels, ignored, plan):
-    """(As `_value_whole` from blocks of classes, what was found)."""
-    beta, options, classes = layer.beta, layer.options(), layer.weight.shape[plan.class_axis]
+def _find(layer, labels, plan):
+    """What blocks of classes show of the rows; a constant of every derivative, as statistics are."""
+    layer, classes = lax.stop_gradient(layer), layer.weight.shape[plan.class_axis]
 
     def logits(start, length):
         return layers.logits(layers.part_of(layer, start, length, plan.class_axis), plan.class_axis)[1]
 
-    found = streamed.find(logits, classes, plan.classes, labels, beta, options, plan.measured)
-    seen = streamed.as_labelled(found, labels, ignored, classes)
+    first = plan.first_class(layer)
+    found = streamed.find(logits, classes, plan.classes, labels - first, layer.beta, layer.options(), plan.measured)
+    return streamed.over_devices(found, labels, first, classes, layer.beta, plan.names) if plan.names else found
+
+
+def _value_found(layer, labels, ignored, found, plan):
+    """As `_value_whole` but for the prediction, from what was found."""
+    beta, options = layer.beta, layer.options()
+    seen = streamed.as_labelled(found, labels, ignored, plan.all_classes(layer))
     log_p, sums = streamed.log_weight(seen, beta), streamed.sums(seen, beta, options)
     loss = index_loss(log_p, scaled(None, options), sums, seen.stats, ignored, options)
     if not plan.measured:
-        return (loss,), found
-    total = lse(found.stats.peak, beta, None, found.stats, CLASSES)
-    return (loss, total, streamed.entropy(found), found.first), found
+        return (loss,)
+    return loss, lse(found.stats.peak, beta, None, found.stats, plan.axes), streamed.entropy(found)
 
 
 def _pull_streamed(g, shared, layer, labels, ignored, found, wanted, plan):
     """As `_pull_whole`, from what was found."""
     class_axis, options, (loss_bar, *measures_bar) = plan.class_axis, layer.options(), g
-    classes = layer.weight.shape[class_axis]
-    seen = streamed.as_labelled(found, labels, ignored, classes)
+    seen, first = streamed.as_labelled(found, labels, ignored, plan.all_classes(layer)), plan.first_class(layer)
     used, loss_bar = used_rows(loss_bar, jnp.isnan(seen.stats.excess), ignored)
     seen, beta = streamed.calm(seen, used), jnp.where(used, layer.beta, 1)
     sums, log_p = streamed.sums(seen, beta, options), streamed.log_weight(seen, beta)
     more, scale = penalties.pull(loss_bar, sums, beta, seen.stats, options), scaled(None, options)
     pulled = loss_bar if scale is None else loss_bar * scale
-    kept, beta_bar = used & (loss_bar != 0), more.beta + jnp.zeros_like(loss_bar)
+    kept, beta_bar = used & (loss_bar != 0), more.beta
     if measures_bar:
         read = functools.reduce(jnp.logical_or, (a != 0 for a in measures_bar))
         read_found, read_beta = streamed.calm(found, read), jnp.where(read, layer.beta, 1)
         kept, beta_bar = kept | read, beta_bar + measures_bar[0] * streamed.slope(read_found, read_beta)
 
     def step(carry, start, length):
-        shared, x_bar, beta_bar = carry
+        shared, x_bar, moved = carry
         part = layers.part_of(layer, start, length, class_axis)
         raw, z = layers.logits(part, class_axis)
         level = more.level + more.total
-        z_bar, rows = streamed.label_pull(pulled, level, more.even, z, start, labels, used, beta, seen)
+        z_bar, rows = streamed.label_pull(pulled, level, more.even, z, first + start, labels, used, beta, seen)
         if measures_bar:
             z_more, rows_more = streamed.measures_pull(measures_bar, z, read, read_beta, read_found)
             z_bar, rows = z_bar + z_more, rows + rows_more
         shared, part_bar = layers.pull(shared, z_bar, raw, part, kept, wanted, class_axis, start)
-        return shared, x_bar if x_bar is None else x_bar + part_bar, beta_bar + rows
+        return shared, x_bar if x_bar is None else x_bar + part_bar, moved + rows
 
-    x_bar = None
-    if wanted.inputs:
-        x_bar, _ = mesh.vary(jnp.zeros(layer.inputs.shape, loss_bar.dtype), loss_bar)
-    shared, x_bar, beta_bar = bl.over_slices(step, (shared, x_bar, beta_bar), classes, plan.classes)
+    def nothing(shape):
+        return mesh.vary(jnp.zeros(shape, loss_bar.dtype), loss_bar, layer.weight)[0]
+
+    start = shared, nothing(layer.inputs.shape) if wanted.inputs else None, nothing(loss_bar.shape)
+    shared, x_bar, moved = bl.over_slices(step, start, layer.weight.shape[class_axis], plan.classes)
+    beta_bar += ax.total(moved, plan.axes)
     unit = loss_bar * jnp.where(log_p == -jnp.inf, 0, log_p)
     z_loss_bar = None if options.z_loss is None else penalties.z_loss_bar(loss_bar, sums.log_z)
     beta_bar = poison(beta_bar, jnp.isnan(seen.stats.excess))
@@ -288,9 +305,22 @@ class Plan(NamedTuple):
     tokens: int  # at most so many in a block
     classes: int
     measured: bool
+    names: tuple[str, ...]  # of the mesh axes that have the classes between them
+
+    @property
+    def axes(self):
+        """The class axes of a block of logits."""
+        return 1, *self.names
 
     def streams(self, layer):
         return self.classes < layer.weight.shape[self.class_axis]
+
+    def all_classes(self, layer):
+        return ax.class_count((1, layer.weight.shape[self.class_axis]), self.axes)
+
+    def first_class(self, layer):
+        """The index of the first class on this device."""
+        return lax.axis_index(self.names) * layer.weight.shape[self.class_axis] if self.names else 0
 
 
 def _over_tokens(f, carry, layer, labels, ignored, plan, *rows):
@@ -313,8 +343,10 @@ def _value(layer, labels, ignored, plan):
 
     def of_block(_, layer, labels, ignored):
         if plan.streams(layer):
-            return None, _value_of_stream(layer, labels, ignored, plan)
-        return None, (_value_whole(layer, labels, ignored, plan.class_axis, plan.measured, alone=True), None)
+            found = _find(layer, labels, plan)
+            y = _value_of_stream(layer, labels, ignored, found, plan)
+            return None, ((*y, found.first) if plan.measured else y, found)
+        return None, (_value_whole(layer, labels, ignored, plan, alone=True), None)
 
     return _over_tokens(_again(of_block), None, layer, labels, ignored, plan)[1]
 
@@ -325,14 +357,20 @@ def _pull(g, layer, labels, ignored, found, wanted, plan):
     def of_block(shared, layer, labels, ignored, found, *g):
         if plan.streams(layer):
             return _pull_of_stream(g, shared, layer, labels, ignored, found, wanted, plan)
-        return _pull_whole(g, shared, layer, labels, ignored, wanted, plan.class_axis)
+        return _pull_whole(g, shared, layer, labels, ignored, wanted, plan)
 
     start = _nothing(layer, wanted, plan)
-    return _joined(*_over_tokens(_again(of_block), start, layer, labels, ignored, plan, found, *g))
+    shared, own = _over_tokens(_again(of_block), start, layer, labels, ignored, plan, found, *g)
+    return _joined(shared, own, plan)
 
 
-def _joined(shared, own):
-    return Layer(*(b if a is None else a for a, b in zip(shared, own, strict=True)))
+def _joined(shared, own, plan):
+    """All of the cotangents; what the devices have of those of inputs and cap is added up here, once."""
+    bars = Layer(*(b if a is None else a for a, b in zip(shared, own, strict=True)))
+    if not plan.names:
+        return bars
+    parts = {name: bar for name in ("inputs", "soft_cap") if (bar := getattr(bars, name)) is not None}
+    return bars._replace(**lax.psum(parts, plan.names))
 
 
 def _again(f):
@@ -350,29 +388,23 @@ def _nothing(layer, wanted, plan):
     kinds = {"weight": layer.weight.dtype if once else wide, "bias": wide, "soft_cap": wide}
     return Layer(
         *(
-            mesh.vary(jnp.zeros(a.shape, kinds[name]), layer.inputs)[0] if w and name in kinds else None
+            mesh.vary(jnp.zeros(a.shape, kinds[name]), layer.inputs, layer.weight)[0] if w and name in kinds else None
             for name, a, w in zip(Layer._fields, layer, wanted, strict=True)
         )
     )
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(3,))
-def _value_of_stream(layer, labels, ignored, plan):
-    return _value_streamed(layer, labels, ignored, plan)
+@functools.partial(jax.custom_jvp, nondiff_argnums=(4,))
+def _value_of_stream(layer, labels, ignored, found, plan):
+    return _value_found(layer, labels, ignored, found, plan)
 
 
 @_value_of_stream.defjvp
 def _(plan, primals, tangents):
-    """That of whole rows; what was found is constant, as statistics are."""
-    whole = functools.partial(_value_whole, class_axis=plan.class_axis, measured=plan.measured, alone=False)
-    _, moved = jax.jvp(whole, primals, tangents)
-    y, found = _value_of_stream(*primals, plan)
-    return (y, found), (moved, jax.tree.map(_no_tangent, found))
-
-
-def _no_tangent(a):
-    floating = jnp.issubdtype(a.dtype, jnp.floating)
-    return jnp.zeros_like(a) if floating else np.zeros(a.shape, jax.dtypes.float0)
+    """That of whole rows."""
+    y = _value_of_stream(*primals, plan)
+    whole = functools.partial(_value_whole, plan=plan, alone=False)
+    return y, jax.jvp(lambda *layer: whole(*layer)[: len(y)], primals[:3], tangents[:3])[1]
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(6, 7))
@@ -382,7 +414,7 @@ def _pull_of_stream(g, shared, layer, labels, ignored, found, wanted, plan):
 
 @_pull_of_stream.defjvp
 def _(wanted, plan, primals, tangents):
-    whole = functools.partial(_pull_whole, wanted=wanted, class_axis=plan.class_axis)
+    whole = functools.partial(_pull_whole, wanted=wanted, plan=plan)
     bars = _pull_of_stream(*primals, wanted, plan)
     _, moved = jax.jvp(whole, primals[:5], tangents[:5])
     return bars, jax.tree.map(lambda t, b: t.astype(b.dtype), moved, bars)
@@ -421,13 +453,13 @@ def _total_fwd(wanted, layer, w, labels, ignored, plan):
     (g,), unit = _in_range(layer, w)
 
     def of_block(shared, layer, labels, ignored, g):
-        (losses,) = _value_whole(layer, labels, ignored, plan.class_axis, measured=False, alone=False)
-        shared, own = _pull_whole((g,), shared, layer, labels, ignored, wanted[0], plan.class_axis)
+        (losses,) = _value_whole(layer, labels, ignored, plan, alone=False)
+        shared, own = _pull_whole((g,), shared, layer, labels, ignored, wanted[0], plan)
         return shared, (losses, own)
 
     start = _nothing(layer, wanted[0], plan)
     shared, (losses, own) = _over_tokens(_again(of_block), start, layer, labels, ignored, plan, g)
-    return weighted_sum(losses, w), (layer, w, losses, _joined(shared, own), unit)
+    return weighted_sum(losses, w), (layer, w, losses, _joined(shared, own, plan), unit)
 
 
 def _total_bwd(plan, residuals, g):

@@ -13,13 +13,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+from jax import Array, lax
 
+from jsoftmax._core import axes as ax
 from jsoftmax._core import blocks, mesh
-from jsoftmax._core.axes import class_index
 from jsoftmax._core.labels import at_label, is_class
-from jsoftmax._core.types import Axes, Labels, Logits, Rows
-from jsoftmax._partition import labelled, limits, penalties, pullback, reference
-from jsoftmax._partition.merge import merge
+from jsoftmax._core.types import ClassAxes, Labels, Logits, Rows
+from jsoftmax._partition import labelled, limits, merge, penalties, pullback, reference
 from jsoftmax._partition.penalties import Options, Sums
 from jsoftmax._partition.reference import Statistics, live
 
@@ -35,11 +35,18 @@ class Found(NamedTuple):
     first: Any  # the first class at the peak
 
 
-def first_at_peak(z: Logits, stats: Statistics, axes: Axes) -> Labels:
+NONE = jnp.iinfo(jnp.int32).max  # later than every class
+
+
+def first_at_peak(z: Logits, stats: Statistics, axes: ClassAxes) -> Labels:
     """Index of the first class at the peak; 0 if there is none."""
-    index, none = class_index(z.shape, axes), jnp.iinfo(jnp.int32).max
-    first = jnp.min(jnp.where(z == stats.peak, index, none), axes, keepdims=True, initial=none)
-    return jnp.where(first == none, 0, first)
+    at_peak = jnp.where(z == stats.peak, ax.class_index(z.shape, axes), NONE)
+    return _first_of(jnp.min(at_peak, ax.positions(axes), keepdims=True, initial=NONE), ax.names(axes))
+
+
+def _first_of(first: Labels, names: tuple[str, ...]) -> Labels:
+    first = lax.pmin(first, names) if names else first
+    return jnp.where(first == NONE, 0, first)
 
 
 def find(
@@ -57,7 +64,7 @@ def find(
 
     def look(found, start, length):
         z, index = logits(start, length), labels - start
-        stats = merge(found.stats, reference.statistics_of(z, beta, None, axes), beta)
+        stats = merge.merge(found.stats, reference.statistics_of(z, beta, None, axes), beta)
         at = jnp.where(is_class(index, length), labelled.pick(z, index, z, axes), found.at)
         empty = found.stats.excess == -1
         moved = reference.gap(jnp.where(empty, stats.peak, found.stats.peak), beta, None, stats.peak)
@@ -69,8 +76,7 @@ def find(
             drop = found.drop + jnp.where(empty, 0, found.count * moved)
             drop += jnp.sum(jnp.where(present, t, 0), axes, keepdims=True)
         if measured:
-            kept = jnp.exp(moved)
-            turn = jnp.where(kept == 0, 0, kept * (found.turn + (1 + found.stats.excess) * moved))
+            turn = _turned(found.turn, found.stats.excess, moved)
             turn += jnp.sum(jnp.where(t == -jnp.inf, 0, jnp.exp(t) * t), axes, keepdims=True)
             same = (stats.peak == found.stats.peak) & ~empty
             first = jnp.where(same, found.first, start + first_at_peak(z, stats, axes))
@@ -85,6 +91,28 @@ def find(
         jnp.zeros_like(labels) if measured else None,
     )
     return blocks.over_slices(look, start, classes, block)
+
+
+def over_devices(found: Found, labels: Labels, begin: Array, classes: int, beta: Rows, names: tuple[str, ...]) -> Found:
+    """Of rows whose classes the devices have between them, each as many, this one those from `begin` on."""
+    stats, (peak, excess) = merge.over_devices(found.stats, beta, names), found.stats
+    empty, inside = excess == -1, is_class(labels - begin, classes)
+    moved = reference.gap(jnp.where(empty, stats.peak, peak), beta, None, stats.peak)
+    at = lax.psum(jnp.where(inside, found.at, 0), names)
+    at = jnp.where(is_class(labels, classes * lax.axis_size(names)), at, -jnp.inf)
+    count, drop, turn, first = found.count, found.drop, found.turn, found.first
+    if count is not None:
+        count, drop = lax.psum((count, drop + jnp.where(empty, 0, count * moved)), names)
+    if turn is not None:
+        turn = lax.psum(_turned(turn, excess, moved), names)
+        first = _first_of(jnp.where((peak == stats.peak) & ~empty, begin + first, NONE), names)
+    return Found(stats, at, count, drop, turn, first)
+
+
+def _turned(turn: Rows, excess: Rows, moved: Rows) -> Rows:
+    """Σ e^t t relative to a peak that has `moved` away."""
+    kept = jnp.exp(moved)
+    return jnp.where(kept == 0, 0, kept * (turn + (1 + excess) * moved))
 
 
 def as_labelled(found: Found, labels: Labels, ignored: Rows | None, classes: int) -> Found:
@@ -129,7 +157,7 @@ def label_pull(
     row = jnp.where(used, z, 0)
     p = reference.weights(row, beta, None, stats)
     at = reference.masses(found.at, beta, None, stats.peak)
-    here = at_label(start + class_index(z.shape, axes), labels, z)
+    here = at_label(start + ax.class_index(z.shape, axes), labels, z)
     t_bar = jnp.where(here, labelled.at_label_bar(g, level, at, stats), (g + level) * p)
     t_bar = t_bar if even is None else t_bar - jnp.where(live(row, None), even, 0)
     t_bar = jnp.where(used, t_bar, 0)
