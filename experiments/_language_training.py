@@ -50,8 +50,7 @@ def losses_of(block):
 
 def train(config, corpus, loss, name):
     """A `Run` of the loss `name`."""
-    schedule = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, min(WARM_UP, config.steps), config.steps)
-    optimiser = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule, eps=EPSILON, weight_decay=0.1))
+    optimiser = optimiser_of(config)
     parameters = transformer.initial(config.seed, len(corpus.words), config.length, config.width, config.layers)
     state, history, held_out, seconds = optimiser.init(parameters), [], [], []
 
@@ -66,7 +65,7 @@ def train(config, corpus, loss, name):
 
     judge = jax.jit(value)
     every = max(1, config.steps // config.evaluations)
-    batches = _batches(np.flatnonzero(~corpus.held_out), config)
+    batches = batches_of(np.flatnonzero(~corpus.held_out), config)
     with tqdm(total=config.steps, desc=f"training, {name}", unit="step", leave=False) as bar:
         for chosen in batches:
             started = time.perf_counter()
@@ -80,7 +79,14 @@ def train(config, corpus, loss, name):
     return Run(history, held_out, float(np.median(seconds)))
 
 
-def _batches(windows, config):
+def optimiser_of(config):
+    schedule = optax.warmup_cosine_decay_schedule(
+        0.0, config.learning_rate, min(WARM_UP, config.steps // 2), config.steps
+    )
+    return optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule, eps=EPSILON, weight_decay=0.1))
+
+
+def batches_of(windows, config):
     """Numbers of windows for each step, epoch after epoch."""
     order, waiting = np.random.default_rng(config.seed), np.empty(0, int)
     for _ in range(config.steps):

@@ -34,14 +34,26 @@ def initial(seed, words, length, width, layers):
     }
 
 
-def features(parameters, inputs):
-    """[N, length, width] of words [N, length]; a position sees itself and those before it."""
-    x = parameters["embedding"][inputs] + parameters["position"][None]
+def features(parameters, inputs, axis_name=None):
+    """[N, length, width] of words [N, length]; a position sees itself and those before it.
+
+    With `axis_name` the devices along that mesh axis have the words of the embedding between them.
+    """
+    x = _embedded(parameters["embedding"], inputs, axis_name) + parameters["position"][None]
     for block in parameters["blocks"]:
         x = x + _attention(block, _normed(x, block["attend"]["gain"]))
         hidden = _normed(x, block["gain"]) @ block["up"]
         x = x + jax.nn.gelu(hidden) @ block["down"]
     return _normed(x, parameters["gain"])
+
+
+def _embedded(embedding, words, axis_name):
+    if axis_name is None:
+        return embedding[words]
+    words -= len(embedding) * jax.lax.axis_index(axis_name)
+    here = (words >= 0) & (words < len(embedding))
+    found = embedding[jnp.where(here, words, 0)]
+    return jax.lax.psum(jnp.where(here[..., None], found, 0), axis_name)
 
 
 def _attention(block, x):

@@ -1,6 +1,7 @@
 """`axis_name`: the classes of a row on several devices, in value and gradient against the whole row's definition."""
 
 import functools
+import itertools
 import re
 
 import hypothesis
@@ -9,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import AxisType, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
 
 import jsoftmax
 from tests import bounds, inputs, oracle, registry, tolerance
@@ -80,9 +81,22 @@ def spread(case, s, name):
     return operator(case, s._replace(static=s.static | {"axis_name": MESHES[name][1]}))
 
 
-@pytest.mark.parametrize("check_vma", [True, pytest.param(False, id="unchecked")])
-@pytest.mark.parametrize("name", MESHES)
-@OPERATORS
+FORMS = [*itertools.product(MESHES, (True, False))]
+ALL_OPTIONS = registry.LOSSES_WITH_OPTIONS[-3:]
+
+
+def with_forms(forms, fast):
+    """Every operator in every form; in the fast lane those of `fast`, and all with a loss that has all options."""
+
+    def named(case, form):
+        marks = () if form in fast or case is ALL_OPTIONS[-1] else pytest.mark.slow
+        words = ["unchecked" if part is False else str(part) for part in form]
+        return pytest.param(case, *form, marks=marks, id="-".join([registry.label(case), *words]))
+
+    return [named(case, form) for case, form in itertools.product(CASES, forms)]
+
+
+@pytest.mark.parametrize(("case", "name", "check_vma"), with_forms(FORMS, [("two", False), ("eight", True)]))
 def test_reverse_of_shard_map(case, name, check_vma):
     """β for each row; and what all rows share is summed over the devices, once."""
     s = sample(case)
@@ -91,9 +105,10 @@ def test_reverse_of_shard_map(case, name, check_vma):
     check(case, s, g, *jax.jit(functools.partial(pull, f, case.differentiable))(s.arrays, g))
 
 
-@pytest.mark.parametrize("beta", [None, 1 / 3, -INF], ids=str)
-@pytest.mark.parametrize("name", ["four", pytest.param("eight", marks=pytest.mark.slow)])
-@OPERATORS
+PLACES = [*itertools.product(("four", "eight"), (None, 1 / 3, -INF))]
+
+
+@pytest.mark.parametrize(("case", "name", "beta"), with_forms(PLACES, [("four", None)]))
 def test_shard_map_of_reverse(case, name, beta):
     """The gradient is taken on each device; β is one for all, or not given."""
     s = sample(case, 1.0 if beta is None else beta)
@@ -111,11 +126,12 @@ def test_shard_map_of_reverse(case, name, beta):
     check(used, s, g, *jax.jit(run)(arrays, g))
 
 
-@pytest.mark.parametrize("check_vma", [True, pytest.param(False, id="unchecked")])
-@pytest.mark.parametrize("nesting", ["reverse_over_reverse", "reverse_over_forward", "forward_over_reverse"])
-@pytest.mark.parametrize("name", ["two"])
-@OPERATORS
-def test_second_order(case, name, nesting, check_vma):
+ORDERS = [*itertools.product(("reverse_over_reverse", "reverse_over_forward", "forward_over_reverse"), (True, False))]
+
+
+@pytest.mark.parametrize(("case", "nesting", "check_vma"), with_forms(ORDERS, [("reverse_over_reverse", False)]))
+def test_second_order(case, nesting, check_vma):
+    name = "two"
     s = sample(case, 0.7, inputs.Row("second order, split", lambda rng: rng.standard_normal((ROWS, CLASSES))))
     g, names = registry.cotangent(case, s), case.differentiable
     v = tangent(s, names)
@@ -236,3 +252,50 @@ def test_numbers_of_rows_travel(case):
         [int(n) for n in re.findall(r"\d+", dims)] for kind, _ in sent for dims in re.findall(r"\[([\d,]*)\]", kind)
     ]
     assert max(int(np.prod(dims)) for dims in sizes) <= ROWS
+
+
+# A mesh of any size is lowered for without its devices. Numbers a row that every device sends and gets back, in value
+# and gradient together: peak; excess and count; what each operator sums besides. The linear layer takes its statistics
+# twice where the loss is not summed, and adds up the gradient of its inputs.
+SENT = {"softmax": 5, "log_softmax": 5, "logsumexp": 3, registry.INTEGER: 4, "linear": 4 + 3}
+FEATURES = 64
+
+
+def traced(name, devices):
+    """What is lowered for that many devices, with 128 classes on each."""
+    mesh = AbstractMesh((devices,), ("model",), axis_types=(AxisType.Auto,))
+    of_classes, rows = P(None, "model"), P()
+
+    def given(shape, dtype, spec):
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh, spec))
+
+    labels = given((ROWS,), jnp.int32, rows)
+    if name == "linear":
+        f = functools.partial(jsoftmax.linear_softmax_cross_entropy, axis_name="model")
+        features, weight = (ROWS, FEATURES), (FEATURES, 128 * devices)
+        arrays = [given(features, jnp.bfloat16, rows), given(weight, jnp.bfloat16, of_classes), labels]
+    else:
+        f = functools.partial(getattr(jsoftmax, name), axis_name="model")
+        x = given((ROWS, 128 * devices), jnp.float32, of_classes)
+        arrays = [x, labels] if name == registry.INTEGER else [x]
+    specs = tuple(a.sharding.spec for a in arrays)
+    out = of_classes if name in ("softmax", "log_softmax") else rows
+    spread = jax.shard_map(f, mesh=mesh, in_specs=specs, out_specs=out)
+
+    def run(*arrays):
+        value, back = jax.vjp(spread, *arrays)
+        return value, back(value)
+
+    return jax.jit(run).trace(*arrays).lower(lowering_platforms=("tpu",)).as_text()
+
+
+@pytest.mark.parametrize("name", SENT)
+def test_as_much_travels_on_any_number_of_devices(name):
+    """Each sends the same, on 8 as on 1024; besides a sum of the gradient of the inputs, once, nothing but rows."""
+    for devices in (8, 64, 1024):
+        text = traced(name, devices)
+        assert not re.search(r"stablehlo\.(all_gather|all_to_all|collective_permute|reduce_scatter)", text)
+        sent = re.findall(r'"stablehlo\.all_reduce".*?\}\) : \((.*?)\) ->', text, re.DOTALL)
+        inputs_bar = f"tensor<{ROWS}x{FEATURES}xf32>"
+        assert sent.count(inputs_bar) == (name == "linear")
+        assert [t for t in sent if t != inputs_bar] == [f"tensor<{ROWS}x1xf32>"] * SENT[name]

@@ -154,7 +154,7 @@ def test_the_mean_is_over_words_not_over_batches():
 def test_batches_are_epochs_of_the_training_windows():
     windows = np.array([0, 1, 2, 4, 5, 7, 8])
     config = language_model.Config(batch=3, steps=7)
-    first, again = (np.array(list(training._batches(windows, config))) for _ in range(2))
+    first, again = (np.array(list(training.batches_of(windows, config))) for _ in range(2))
     assert first.shape == (7, 3) and np.array_equal(first, again)
     epochs = first.reshape(3, 7)
     assert np.array_equal(np.sort(epochs), [windows] * 3) and np.any(epochs[0] != epochs[1])
