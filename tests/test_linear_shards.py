@@ -13,7 +13,7 @@ import pytest
 from jax.sharding import AxisType, PartitionSpec
 
 from tests import inputs, oracle, tolerance
-from tests.test_linear import ROUNDED, arguments, cotangents, fast, layer, loss
+from tests.test_linear import ROUNDED, arguments, assert_close, cotangents, fast, layer, loss
 
 COMPILE_LIGHTLY = True
 P = PartitionSpec
@@ -204,3 +204,52 @@ def test_what_travels(plan):
     tokens, of_classes = N // 2, [(dtype, size) for _, dtype, size, groups in sent if groups.startswith(CLASS_GROUPS)]
     assert len(of_classes) > 3
     assert [found for found in of_classes if found[1] > tokens] == [("f32", tokens * x.shape[1])]
+
+
+# without shard_map ----------------------------------------------------------------------------------------------------
+
+KINDS = {"auto": AxisType.Auto, "explicit": AxisType.Explicit}
+PLACES = {
+    "tokens": (P("data", None, None), P()),
+    "classes": (P(), P(None, "model")),
+    "both": (P("data", None, None), P(None, "model")),
+}
+MESH_FORMS = [*itertools.product(KINDS, PLACES, ("tokens", "both"), ("none", "mean"), (False, True))]
+MESH_FAST = [("auto", "both", "tokens", "mean", False), ("explicit", "both", "tokens", "none", True)]
+MESH_FAST += [("explicit", "classes", "both", "mean", False), ("explicit", "tokens", "tokens", "mean", True)]
+
+
+@pytest.mark.parametrize("form", fast(MESH_FORMS, MESH_FAST), ids=str)
+def test_on_a_mesh(form):
+    """Losses lie where their tokens do, gradients where their arguments do; only blocks of classes are gathered."""
+    kind, place, plan, reduction, measured = form
+    x, w, y = layer(2 * N, 2 * V)
+    x, y = x.reshape(4, 4, -1), y.reshape(4, 4)
+    spread = dict(zip(("inputs", "weight"), PLACES[place], strict=True))
+    spread["labels"] = P(*spread["inputs"][:2])
+    mesh = jax.make_mesh((2, 4), ("data", "model"), axis_types=(KINDS[kind],) * 2)
+    block = {"tokens": 2, "both": (2, 16)}[plan]
+
+    def f(inputs, weight, labels):
+        y = loss(inputs, weight, labels, block_size=block, reduction=reduction, return_stats=measured)
+        return (y[0], *y[1][:2]) if measured else y
+
+    def run(inputs, weight, labels):
+        value, back = jax.vjp(lambda *a: f(*a, labels), inputs, weight)
+        return value, back(value)
+
+    with jax.set_mesh(mesh):
+        given = {"inputs": x, "weight": w, "labels": y}
+        placed = {k: jax.device_put(a, jax.NamedSharding(mesh, spread[k])) for k, a in given.items()}
+        program = jax.jit(run).lower(**placed).compile()
+        value, bars = program(**placed)
+    assert_close((value, bars), jax.jit(run)(x, w, y))
+    for name, bar in zip(("inputs", "weight"), bars, strict=True):
+        if kind == "explicit" or plan == "tokens":  # under Auto axes the compiler may choose otherwise
+            assert bar.sharding.is_equivalent_to(placed[name].sharding, bar.ndim)
+    if reduction == "none":
+        first = value[0] if measured else value
+        assert first.sharding.is_equivalent_to(placed["labels"].sharding, 2)
+    if plan == "tokens":
+        kinds = re.findall(r" (all-gather|all-to-all|collective-permute|reduce-scatter)\(", program.as_text())
+        assert kinds == []

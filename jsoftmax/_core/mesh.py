@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.sharding import AxisType, NamedSharding, PartitionSpec, reshard
+from jax.sharding import AxisType, NamedSharding, PartitionSpec, auto_axes, reshard
 
 from jsoftmax._core.rule import with_vjp
 
@@ -95,6 +95,13 @@ def _cast(x, missing: frozenset[str]):
 
 def is_explicit(x) -> bool:
     return any(kind == AxisType.Explicit for kind in jax.typeof(x).sharding.mesh.axis_types)
+
+
+def automatic(f, out, *operands):
+    """f(*operands), inside of which Explicit mesh axes are Auto; its results are sharded as `out`."""
+    if not any(is_explicit(a) for a in jax.tree.leaves(operands)):
+        return f(*operands)
+    return auto_axes(f, out_sharding=out)(*operands)
 
 
 def _shard_as(a, x):

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.custom_derivatives import SymbolicZero
+from jax.sharding import PartitionSpec
 from jax.typing import ArrayLike
 
 from jsoftmax._core import axes as ax
@@ -144,6 +145,15 @@ def linear_softmax_cross_entropy(
 
 @functools.partial(jax.jit, static_argnums=(6, 7, 8))
 def _linear(inputs, weight, labels, options, ignore_label, weights, kind, reduction, plan):
+    rows = PartitionSpec(*jax.typeof(inputs).sharding.spec[: labels.ndim])
+    out: Any = rows if reduction == "none" else PartitionSpec()
+    out = (out, Measures._make([rows] * 3)) if plan.measured else out
+    run = functools.partial(_unplaced, kind=kind, reduction=reduction, plan=plan)
+    return mesh.automatic(run, out, inputs, weight, labels, options, ignore_label, weights)
+
+
+def _unplaced(inputs, weight, labels, options, ignore_label, weights, kind, reduction, plan):
+    """Loops over blocks leave it to the compiler where arrays are, also on an Explicit mesh."""
     shape, size = labels.shape, labels.size
     labels = as_int32(labels).reshape(size, 1)
     dtype = dtypes.of_logits(jnp.result_type(inputs.dtype, weight.dtype))
