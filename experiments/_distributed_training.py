@@ -152,15 +152,15 @@ def restored(config, folder, arrays):
     if not path.exists():
         return arrays, [], []
     try:
+        leaves, tree = jax.tree.flatten(arrays)
         with np.load(path) as found:
-            kept = {name: found[name] for name in found.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+            kept = {name: found[name] for name in ("settings", "loss", "seconds")}
+            host = jax.tree.unflatten(tree, [found[f"leaf{i}"] for i in range(len(leaves))])
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is no checkpoint that can be read: {error}. Remove it to start anew.") from error
     if str(kept["settings"]) != settings(config):
         raise ValueError(
             f"{path} is of a training with other settings, {kept['settings']}; these are {settings(config)}. "
-            "Remove it, or train under another --name."
+            "Remove it, or give --train another name."
         )
-    leaves, tree = jax.tree.flatten(arrays)
-    host = jax.tree.unflatten(tree, [kept[f"leaf{i}"] for i in range(len(leaves))])
     return host, kept["loss"].tolist(), kept["seconds"].tolist()

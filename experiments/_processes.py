@@ -34,19 +34,22 @@ def start(command, folder, processes, devices):
     joined, started = [], Started([], [])
     if processes > 1:
         joined = ["--coordinator", f"127.0.0.1:{free_port()}", "--processes", str(processes), "--process"]
-    for i in range(processes):
-        path = folder / f"process{i}.log"
-        with path.open("w", encoding="utf-8") as log:
-            run = [sys.executable, *command, *joined, *([str(i)] if joined else [])]
-            process = subprocess.Popen(run, stdout=log, stderr=subprocess.STDOUT, env=environment)
-        started.processes.append(process)
-        started.logs.append(path)
+    try:
+        for i in range(processes):
+            started.logs.append(folder / f"process{i}.log")
+            with started.logs[-1].open("w", encoding="utf-8") as log:
+                run = [sys.executable, *command, *joined, *([str(i)] if joined else [])]
+                process = subprocess.Popen(run, stdout=log, stderr=subprocess.STDOUT, env=environment)
+            started.processes.append(process)
+    except BaseException:  # an interrupt too leaves none of them behind
+        end(started)
+        raise
     return started
 
 
 def wait(started, seconds, look=lambda: None):
     """Until all have ended well; calls `look` meanwhile. Else ends the others and raises `Failed`."""
-    end = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds
     try:
         while (codes := [process.poll() for process in started.processes]) != [0] * len(codes):
             wrong = [i for i, code in enumerate(codes) if code]
@@ -56,13 +59,23 @@ def wait(started, seconds, look=lambda: None):
                     started.logs[wrong[0]].read_text(encoding="utf-8", errors="replace")[-2000:],
                 )
                 raise Failed(f"Process {wrong[0]} of {len(codes)} ended with status {code}:\n{tail}")
-            if time.monotonic() > end:
+            if time.monotonic() > deadline:
                 running = [i for i, code in enumerate(codes) if code is None]
-                raise Failed(f"Processes {running} of {len(codes)} had not ended after {seconds:g} s.")
+                tail = printed(started, running[0])
+                raise Failed(f"Processes {running} of {len(codes)} had not ended after {seconds:g} s:\n{tail}")
             look()
             time.sleep(POLL)
     finally:
-        for process in started.processes:
-            process.kill()
-        for process in started.processes:
-            process.wait()
+        end(started)
+
+
+def printed(started, i):
+    """The last that process i has printed."""
+    return started.logs[i].read_text(encoding="utf-8", errors="replace")[-2000:]
+
+
+def end(started):
+    for process in started.processes:
+        process.kill()
+    for process in started.processes:
+        process.wait()

@@ -62,7 +62,7 @@ class Config:
     model: int = 2
     """Devices that have the words between them; the others are those of the windows."""
     timeout: float = 600.0
-    """Seconds that a training in other processes may take."""
+    """Seconds that a training in other processes may take, each time that it is started."""
     restarts: int = 1
     """How often it is started again, from its last checkpoint, if one of them ends with an error."""
     train: str | None = None
@@ -89,6 +89,7 @@ SMOKE = {
 }
 # options of a training that those who start it hand on
 PASSED_ON = (*SETTINGS, "block", "checkpoint_every", "model")
+JOIN = 60  # seconds until every process has to be there
 ONE = "one device"
 RUNS = {"one process, four devices": (1, 4), "two processes, two devices each": (2, 2)}  # processes, devices of each
 
@@ -104,9 +105,9 @@ def folder_of(config, name):
 def join_and_train(config):
     """What each process of a training does."""
     if config.coordinator is not None:
-        jax.distributed.initialize(config.coordinator, config.processes, config.process, initialization_timeout=60)
+        jax.distributed.initialize(config.coordinator, config.processes, config.process, initialization_timeout=JOIN)
     elif config.cluster:
-        jax.distributed.initialize()
+        jax.distributed.initialize(initialization_timeout=JOIN)
     folder = folder_of(config, config.train)
     folder.mkdir(parents=True, exist_ok=True)
     train(config, text.load("pydoc", config.vocabulary, config.length), folder)

@@ -101,8 +101,8 @@ MUTANTS = (
     Mutant(
         "devices-tie-counted-once",
         "_partition/merge.py",
-        "return Statistics(highest + 0 * count, apart + (count - 1))",
-        "return Statistics(highest + 0 * count, apart)",
+        "return Statistics(peak + 0 * count, apart + (count - 1))",
+        "return Statistics(peak + 0 * count, apart)",
         "test_class_shards.py -k 'reverse_of_shard_map and four and logsumexp'",
     ),
     Mutant(

@@ -206,6 +206,17 @@ def test_one_not_a_number_is_everywhere():
     np.testing.assert_array_equal(lse[:3], [np.nan, np.nan, INF])
 
 
+@pytest.mark.parametrize("beta", [-1.0, -INF, 1.0])
+def test_nothing_but_infinities(beta):
+    """All +inf, on all devices or beside empty ones, is +inf, also as the smallest; all −inf is a sum of none."""
+    x = np.full((ROWS, CLASSES), INF, np.float32)
+    x[1, :8] = x[2, 2:] = x[3] = -INF
+    for reduced in (jsoftmax.logsumexp, jsoftmax.logmeanexp):
+        f = lambda a, reduced=reduced: reduced(a["x"], beta=beta, axis_name="model")  # noqa: E731
+        found = on_devices(f, "four", {"x": x}, None, out=LABELS)({"x": x})
+        np.testing.assert_array_equal(found[:4], [INF, INF, INF, INF if beta < 0 else -INF])
+
+
 numbers = st.sampled_from([-INF, -90.0, -3.0, 0.0, 0.5, 1.0, 20.0])
 
 

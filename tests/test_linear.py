@@ -175,11 +175,18 @@ def test_prediction(plan):
     """The first class of those that are most likely, of the lowest logit where β < 0; at β = 0 that of the highest."""
     x, w, y = layer(9, 21)
     w[:, 17] = w[:, 3]  # ties in two blocks
-    run = jax.jit(lambda beta: loss(x, w, y, beta=beta, block_size=PLANS[plan], return_stats=True)[1].prediction)
+
+    @jax.jit
+    def predicted(x, beta):
+        return loss(x, w, y, beta=beta, block_size=PLANS[plan], return_stats=True)[1].prediction
+
+    run = lambda beta: predicted(x, beta)  # noqa: E731
     for beta in (1.0, -0.7, 0.0, np.inf, -np.inf):
         first = np.argmax(-(x @ w) if beta < 0 else x @ w, -1)
         found = run(np.float32(beta))
         assert found.dtype == np.int32 and np.array_equal(found, first)
+    x[1] = np.nan
+    assert run(np.float32(1))[1] == 0
 
 
 @pytest.mark.parametrize("plan", PLANS)

@@ -34,20 +34,23 @@ P = jax.sharding.PartitionSpec
 # what may stand in a row -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("cap", [None, 4.0])
 @pytest.mark.parametrize("plan", BLOCKS)
-def test_what_is_ignored_leaves_no_trace(plan):
+def test_what_is_ignored_leaves_no_trace(plan, cap):
     """P2: value and every gradient to the bit, whatever an ignored token or one of weight 0 holds."""
     x, w, y = layer(9, 21)
     y[4] = -100
     weights = np.ones(9, np.float32)
     weights[6] = 0
 
+    options = {"ignore_label": -100, "weights": weights, "reduction": "mean", "block_size": PLANS[plan]}
+
     @jax.jit
     def run(x):
-        f = lambda x, w: loss(  # noqa: E731
-            x, w, y, ignore_label=-100, weights=weights, reduction="mean", block_size=PLANS[plan]
-        )
-        return jax.value_and_grad(f, (0, 1))(x, w)
+        if cap is None:
+            return jax.value_and_grad(lambda x, w: loss(x, w, y, **options), (0, 1))(x, w)
+        f = lambda x, w, cap: loss(x, w, y, soft_cap=cap, **options)  # noqa: E731
+        return jax.value_and_grad(f, (0, 1, 2))(x, w, jnp.float32(cap))
 
     for payload in (np.nan, np.inf, 3e38):
         held = x.copy()

@@ -85,6 +85,7 @@ def pull(shared, z_bar, raw, layer, kept, wanted, class_axis, start=0):
     Of tokens that are not `kept` nothing goes on. None in `shared` stands for nothing yet.
     """
     x, w, _, cap, *_ = layer
+    raw = raw if cap is None else jnp.where(kept, raw, 0)
     turned = z_bar if cap is None else z_bar * cap_slope(raw, cap)
     u, x_bar = turned.astype(x.dtype), None
     if wanted.inputs:

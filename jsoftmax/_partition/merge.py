@@ -39,7 +39,8 @@ def over_devices(stats: Statistics, beta: Rows | None, names: tuple[str, ...]) -
     empty = excess == -1
     turned = peak if beta is None else jnp.where(beta < 0, -peak, peak)
     highest = lax.pmax(jnp.where(empty, -jnp.inf, turned), names)
-    highest = jnp.where(highest == -jnp.inf, 0, highest)
+    nothing = highest == -jnp.inf  # or for β < 0 nothing but +∞
+    highest = jnp.where(nothing, 0, highest)
     highest = highest if beta is None else jnp.where(beta < 0, -highest, highest)
     leads = (peak == highest) & ~empty
     t = reference.gap(jnp.where(empty, highest, peak), beta, None, highest)
@@ -47,4 +48,5 @@ def over_devices(stats: Statistics, beta: Rows | None, names: tuple[str, ...]) -
     # what pmax makes of a NaN differs from platform to platform
     count = jnp.where(jnp.isnan(peak), jnp.nan, leads.astype(peak.dtype))
     apart, count = lax.psum((apart, count), names)
-    return Statistics(highest + 0 * count, apart + (count - 1))
+    peak = jnp.where(nothing & jnp.isnan(apart), jnp.inf, highest)
+    return Statistics(peak + 0 * count, apart + (count - 1))

@@ -80,6 +80,7 @@ def find(
             turn += jnp.sum(jnp.where(t == -jnp.inf, 0, jnp.exp(t) * t), axes, keepdims=True)
             same = (stats.peak == found.stats.peak) & ~empty
             first = jnp.where(same, found.first, start + first_at_peak(z, stats, axes))
+            first = jnp.where(jnp.isnan(stats.peak), 0, first)
         return Found(stats, at, count, drop, turn, first)
 
     start = Found(
