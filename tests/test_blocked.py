@@ -53,7 +53,7 @@ def sample(case, x, beta, label=0):
     return registry.Sample("blocks", arrays, {"axis": -1})
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", [pytest.param(n, marks=[] if n == 389 else pytest.mark.slow) for n in SIZES])
 @pytest.mark.parametrize("case", CASES, ids=registry.label)
 def test_every_kind_of_row(case, size):
     x = rows(size)

@@ -29,7 +29,11 @@ ROWS = (
 )
 
 
-@WHOLE
+@pytest.mark.parametrize(
+    "case",
+    # the one that ignores some labels has all rows of this one, but for those
+    [pytest.param(c, marks=[pytest.mark.slow] if c is ALL[1] else [], id=registry.label(c)) for c in ALL],
+)
 def test_all_options(case):
     for name in ROWS:
         row = inputs.BY_NAME[name]

@@ -66,7 +66,11 @@ def test_second_order_where_no_beta_is_given(case, name):
 THIRD = [c for c in registry.CASES if c.name != "softmax_jacobian"]
 
 
-@pytest.mark.parametrize("case", THIRD, ids=[registry.label(c) for c in THIRD])
+QUICK = ("log_softmax", "logsumexp", registry.INTEGER)  # of each kind of result one
+MARKED = [pytest.param(c, marks=[] if c.name in QUICK else pytest.mark.slow, id=registry.label(c)) for c in THIRD]
+
+
+@pytest.mark.parametrize("case", MARKED)
 def test_third_order(case):
     """Against the derivative of the oracle's second, with a tie at the peak."""
     with jax.enable_x64(True):

@@ -66,16 +66,28 @@ def test_float64(case):
                 verify(case, row, np.float64, beta, jit=True)
 
 
-@CASES
+HALF = {
+    ml_dtypes.bfloat16: ("loud", "confident", "mask on holes", "inf row"),
+    np.float16: ("offset 1e4", "huge half", "mask on holes"),
+}
+QUICK = ("softmax", "logsumexp", registry.INTEGER)  # whose range of exponents is tried in the fast lane
+
+
 @pytest.mark.parametrize(
-    ("dtype", "names"),
+    ("case", "dtype"),
     [
-        (ml_dtypes.bfloat16, ("loud", "confident", "mask on holes", "inf row")),
-        (np.float16, ("offset 1e4", "huge half", "mask on holes")),
+        pytest.param(
+            case,
+            dtype,
+            marks=[] if dtype != np.float16 or case.name in QUICK else pytest.mark.slow,
+            id=f"{np.dtype(dtype).name}-{registry.label(case)}",
+        )
+        for dtype in HALF
+        for case in registry.CASES
     ],
-    ids=["bfloat16", "float16"],
 )
-def test_half_precision(case, dtype, names):
+def test_half_precision(case, dtype):
+    names = HALF[dtype]
     for row in on(case, dtype, names):
         constant = row.name == "mask on holes" and dtype == ml_dtypes.bfloat16
         for beta in (DEFAULT, THIRD) if constant else (THIRD,):
