@@ -81,7 +81,7 @@ def statistics(
     """
     x, beta = lax.stop_gradient((x, beta))
     if names(axes):
-        return over_devices(statistics(x, beta, where, positions(axes)), beta, names(axes))
+        return over_devices(statistics(x, beta, where, positions(axes), fine), beta, names(axes))
     here = positions(axes)
 
     def found(x, beta, where):
