@@ -1,21 +1,25 @@
 # `make demo` and `make test` work from nothing: each sets up .venv first. `make help` lists the rest.
 #   PYTHON=…          interpreter that .venv is made with (3.11 or newer); found when not given
 #   NEWEST_PYTHON=…   interpreter that .venv-newest is made with (3.12 or newer); found when not given
+#   GPU_PYTHON=…      interpreter with JAX for CUDA, for the targets that need a GPU; nothing is installed for them
 #   ARGS=…            passed on, e.g. make test ARGS="-k softmax"
 
 PYTHON ?=
 NEWEST_PYTHON ?=
 ARGS ?=
+GPU_PYTHON ?= python3
 
 RUN := .venv/bin/python
 FAST := -m "not slow"
 # module by module, in the order of tests/conftest.py
 PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
+# values, derivatives and transformations against the oracle, each with every program that it has
+DEVICE_TESTS := $(addprefix tests/test_,value_and_grad.py torture.py oracle.py second_order.py transforms.py lanes.py)
 # experiments with a target of their own are left out of `make experiments`
 EXPERIMENTS = $(filter-out accuracy,$(basename $(notdir $(shell grep -l __main__ experiments/*.py))))
 
 .DEFAULT_GOAL := help
-.PHONY: setup demo test test-all test-newest check format bench bench-full accuracy mutate experiments clean help
+.PHONY: setup demo test test-all test-newest test-gpu check format bench bench-full bench-gpu structure accuracy mutate experiments clean help
 
 # Every interpreter is run before it is believed: python3.12 on PATH can be a pyenv shim that only prints an error.
 define FUNCTIONS
@@ -73,6 +77,19 @@ setup: .venv/.installed ## make .venv and install everything the other targets n
 	if [ -n "$$python" ]; then environment .venv-newest "$$python" --upgrade -e '.[test]' jax jaxlib; \
 	else rm -f $@; fi
 
+# What cannot be installed is skipped, loudly; the compilers fit one version of JAX each.
+.venv-structure/.installed: pyproject.toml
+	@eval "$$FUNCTIONS"; \
+	python=$$(try 11 $(or $(PYTHON),python3) || newest 11); \
+	environment .venv-structure "$$python" -e '.[experiments]'; \
+	rm $@; \
+	jaxlib=$$(.venv-structure/bin/python -c 'from importlib.metadata import version; print(version("jaxlib"))'); \
+	for packages in libtpu "jax-cuda12-plugin==$$jaxlib jax-cuda12-pjrt==$$jaxlib nvidia-cuda-nvcc-cu12"; do \
+	    .venv-structure/bin/python -m pip install -qq --disable-pip-version-check --no-deps $$packages || \
+	        loudly "SKIPPED: no compiler from $$packages"; \
+	done; \
+	touch $@
+
 demo: setup ## softmax from uniform to argmax: the first experiment
 	@$(RUN) -m experiments.beta_sweep $(ARGS)
 
@@ -98,6 +115,10 @@ newest_lane = eval "$$FUNCTIONS"; \
 	fi; \
 	lane .venv-newest/bin/python -m pytest -q $(PARALLEL)
 
+test-gpu: ## what depends on the device, on the GPU of this machine, with GPU_PYTHON as it is
+	@$(GPU_PYTHON) -m pytest -q -p no:cacheprovider --platform=cuda tests/test_device.py $(ARGS)
+	@$(GPU_PYTHON) -m pytest -q -p no:cacheprovider --platform=cuda $(FAST) $(DEVICE_TESTS) $(ARGS)
+
 check: setup ## formatting, lint, types, layers
 	@$(RUN) -m ruff format --quiet --check . || { echo "Run: make format"; exit 1; }
 	@$(RUN) -m ruff check --quiet .
@@ -114,6 +135,12 @@ bench: setup ## measure time and memory beside the rivals', and rewrite docs/per
 bench-full: setup ## the same for every case, workload and dtype; about an hour
 	@$(RUN) -m experiments.benchmarks --full $(ARGS)
 
+bench-gpu: ## the same on the GPU of this machine, with its own workloads, with GPU_PYTHON as it is
+	@XLA_PYTHON_CLIENT_PREALLOCATE=false $(GPU_PYTHON) -m experiments.benchmarks $(ARGS)
+
+structure: .venv-structure/.installed ## compile every operator for GPU and TPU, without either, and rewrite docs/structure.md
+	@TF_CPP_MIN_LOG_LEVEL=3 JAX_PLATFORMS=cpu .venv-structure/bin/python -m experiments.structure $(ARGS)
+
 accuracy: setup ## measure the errors and rewrite docs/accuracy.md
 	@$(RUN) -m experiments.accuracy $(ARGS)
 
@@ -124,7 +151,7 @@ experiments: setup ## every experiment, in full
 	@for name in $(EXPERIMENTS); do echo "-- $$name"; $(RUN) -m experiments.$$name $(ARGS) || exit 1; done
 
 clean: ## remove the environments, builds and caches
-	@rm -rf .venv .venv-newest build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	@rm -rf .venv .venv-newest .venv-structure build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## this list

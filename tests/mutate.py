@@ -115,8 +115,8 @@ MUTANTS = (
     Mutant(
         "devices-lead-rounded-away",
         "_partition/merge.py",
-        "apart = jnp.where(leads, excess, (1 + excess) * jnp.exp(t))",
-        "apart = (1 + excess) * jnp.exp(t) - leads",
+        "apart = jnp.where(leads, excess, (1 + excess) * accurate.exp(t))",
+        "apart = (1 + excess) * accurate.exp(t) - leads",
         "test_class_shards.py -k 'reverse_of_shard_map and two and logsumexp or any_row'",
     ),
     Mutant(
@@ -458,8 +458,8 @@ MUTANTS = (
     Mutant(
         "log-of-1-plus",
         REFERENCE,
-        "return jnp.log1p(stats.excess)",
-        "return jnp.log(1 + stats.excess)",
+        "return accurate.log1p(stats.excess)",
+        "return accurate.log(1 + stats.excess)",
         "test_torture.py -k 'eager and T13'",
     ),
     Mutant(
@@ -500,8 +500,8 @@ MUTANTS = (
     Mutant(
         "merge-loses-a-tie",
         "_partition/merge.py",
-        "lead + (1 + tail) * jnp.exp(t)",
-        "lead + tail * jnp.exp(t)",
+        "lead + (1 + tail) * accurate.exp(t)",
+        "lead + tail * accurate.exp(t)",
         "test_merge.py -k '1.0 and tie'",
     ),
     # dtypes
@@ -645,8 +645,8 @@ MUTANTS = (
     Mutant(
         "mean-exp-as-lse-minus-log-n",
         "_ops/logmeanexp.py",
-        "log_mean = jnp.where(growth > -0.25, jnp.log1p(growth), far)",
-        "log_mean = jnp.log(level)",
+        "log_mean = jnp.where(growth > -0.25, accurate.log1p(growth), far)",
+        "log_mean = accurate.log(level)",
         "test_value_and_grad.py -k 'float32_jit and logmeanexp'",
     ),
     Mutant(
@@ -715,11 +715,60 @@ MUTANTS = (
         "test_blocked.py -k 'kind_of_row and logsumexp'",
     ),
     Mutant(
-        "label-read-when-the-logits-are-gone",
-        LABELLED,
-        "if where is not None or not _by_index(x, axes):",
-        "if True:",
-        "test_blocked.py -k donated",
+        "one-read-tie-counted-once",
+        "_partition/online.py",
+        "count = lax.select(tied, n1 + n2,",
+        "count = lax.select(tied, n1,",
+        "test_platforms.py -k same_pair",
+    ),
+    Mutant(
+        "one-read-of-a-tail-without-its-peak",
+        "_partition/online.py",
+        "(lax.select(first, r2, r1) + lax.select(first, n2, n1)) * factor",
+        "lax.select(first, r2, r1) * factor",
+        "test_platforms.py -k same_pair",
+    ),
+    Mutant(
+        "one-read-infinity-that-is-least",
+        "_partition/online.py",
+        "jnp.where(infinite, jnp.nan, 0)",
+        "jnp.where(infinite, 0.0, 0)",
+        "test_platforms.py -k same_pair",
+    ),
+    Mutant(
+        "one-read-no-step",
+        "_partition/online.py",
+        "return lax.select(slope == jnp.inf, lax.full_like(slope, 0), decay)",
+        "return decay",
+        "test_platforms.py -k counts_as_0",
+    ),
+    Mutant(
+        "on-chip-infinity-that-is-least",
+        "_partition/resident.py",
+        "return jnp.where((x == jnp.inf) & (beta < 0), jnp.nan, z)",
+        "return z",
+        "test_platforms.py -k 'values_and_cotangents and cuda and softmax'",
+    ),
+    Mutant(
+        "on-chip-empty-row",
+        "_partition/resident.py",
+        "peak = jnp.maximum(jnp.max(z, axes, keepdims=True), lowest)",
+        "peak = jnp.max(z, axes, keepdims=True)",
+        "test_platforms.py -k 'values_and_cotangents and cuda and softmax'",
+    ),
+    Mutant(
+        "on-chip-ties",
+        "_partition/resident.py",
+        "jnp.where(total >= 2, total - 1, below)",
+        "below",
+        "test_platforms.py -k 'values_and_cotangents and cuda'",
+    ),
+    Mutant(
+        "default-accuracy",
+        "_core/accurate.py",
+        "exp, expm1 = _highest(lax.exp), _highest(lax.expm1)",
+        "exp, expm1 = lax.exp, lax.expm1",
+        "test_platforms.py -k lowers",
     ),
     Mutant(
         "choice-between-the-sums",

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, PartitionSpec
 
 import jsoftmax
 from tests import bounds, inputs, oracle, registry, tolerance
@@ -264,50 +264,3 @@ def test_numbers_of_rows_travel(case):
         [int(n) for n in re.findall(r"\d+", dims)] for kind, _ in sent for dims in re.findall(r"\[([\d,]*)\]", kind)
     ]
     assert max(int(np.prod(dims)) for dims in sizes) <= ROWS
-
-
-# A mesh of any size is lowered for without its devices. Numbers a row that every device sends and gets back, in value
-# and gradient together: peak; excess and count; what each operator sums besides. The linear layer takes its statistics
-# twice where the loss is not summed, and adds up the gradient of its inputs.
-SENT = {"softmax": 5, "log_softmax": 5, "logsumexp": 3, registry.INTEGER: 4, "linear": 4 + 3}
-FEATURES = 64
-
-
-def traced(name, devices):
-    """What is lowered for that many devices, with 128 classes on each."""
-    mesh = AbstractMesh((devices,), ("model",), axis_types=(AxisType.Auto,))
-    of_classes, rows = P(None, "model"), P()
-
-    def given(shape, dtype, spec):
-        return jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh, spec))
-
-    labels = given((ROWS,), jnp.int32, rows)
-    if name == "linear":
-        f = functools.partial(jsoftmax.linear_softmax_cross_entropy, axis_name="model")
-        features, weight = (ROWS, FEATURES), (FEATURES, 128 * devices)
-        arrays = [given(features, jnp.bfloat16, rows), given(weight, jnp.bfloat16, of_classes), labels]
-    else:
-        f = functools.partial(getattr(jsoftmax, name), axis_name="model")
-        x = given((ROWS, 128 * devices), jnp.float32, of_classes)
-        arrays = [x, labels] if name == registry.INTEGER else [x]
-    specs = tuple(a.sharding.spec for a in arrays)
-    out = of_classes if name in ("softmax", "log_softmax") else rows
-    spread = jax.shard_map(f, mesh=mesh, in_specs=specs, out_specs=out)
-
-    def run(*arrays):
-        value, back = jax.vjp(spread, *arrays)
-        return value, back(value)
-
-    return jax.jit(run).trace(*arrays).lower(lowering_platforms=("tpu",)).as_text()
-
-
-@pytest.mark.parametrize("name", SENT)
-def test_as_much_travels_on_any_number_of_devices(name):
-    """Each sends the same, on 8 as on 1024; besides a sum of the gradient of the inputs, once, nothing but rows."""
-    for devices in (8, 64, 1024):
-        text = traced(name, devices)
-        assert not re.search(r"stablehlo\.(all_gather|all_to_all|collective_permute|reduce_scatter)", text)
-        sent = re.findall(r'"stablehlo\.all_reduce".*?\}\) : \((.*?)\) ->', text, re.DOTALL)
-        inputs_bar = f"tensor<{ROWS}x{FEATURES}xf32>"
-        assert sent.count(inputs_bar) == (name == "linear")
-        assert [t for t in sent if t != inputs_bar] == [f"tensor<{ROWS}x1xf32>"] * SENT[name]

@@ -59,8 +59,7 @@ def functions(op, static, compiled):
     return compiled(value), compiled(cotangents), compiled(hvp)
 
 
-@pytest.mark.parametrize("entry", torture.ENTRIES, ids=IDS)
-def test_entry(entry, compiled):
+def assert_entry(entry, compiled):
     with jax.enable_x64(entry.dtype == "float64" or entry.label_dtype in ("int64", "uint64")):
         x, rest, arrays, static = arguments(entry)
         what = f"{entry.id} {entry.op} {entry.note}"
@@ -86,3 +85,8 @@ def test_entry(entry, compiled):
         if entry.hvp is not None:
             direction = jnp.asarray(np.asarray(entry.direction), x.dtype)
             agree_in_sum(hvp(x, rest, arrays, g, direction), entry.hvp, f"{what}: derivative of the gradient")
+
+
+@pytest.mark.parametrize("entry", torture.ENTRIES, ids=IDS)
+def test_entry(entry, compiled):
+    assert_entry(entry, compiled)

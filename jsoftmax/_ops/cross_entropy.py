@@ -26,7 +26,7 @@ from jsoftmax._core.axes import total
 from jsoftmax._core.labels import UNREPRESENTABLE, as_int32, at_label, is_class
 from jsoftmax._core.operands import prepare
 from jsoftmax._core.rule import with_vjp
-from jsoftmax._partition import classes, labelled, penalties, pullback
+from jsoftmax._partition import classes, labelled, penalties, pullback, resident
 from jsoftmax._partition.penalties import Options
 from jsoftmax._partition.statistics import (
     expected_log_weight,
@@ -304,10 +304,11 @@ def _distribution_primal(x, labels, where, beta, options, axes):
 
 def _distribution_fwd(x, labels, where, beta, options, axes):
     stats = statistics(x, beta, where, axes)
+    here = resident.again(stats, x, beta, where, axes)
     q = _times(labels.astype(stats.peak.dtype), scaled(options.class_weights, options))
-    loss = 0 - expected_log_weight(q, x, beta, where, stats, axes, True)  # (2)
-    loss += penalties.value(penalties.sums(x, beta, where, stats, options, axes), options)
-    return poison(loss, jnp.isnan(stats.excess)), (x, labels, where, beta, options, stats)
+    loss = 0 - expected_log_weight(q, x, beta, where, here, axes, True)  # (2)
+    loss += penalties.value(penalties.sums(x, beta, where, here, options, axes), options)
+    return poison(loss, jnp.isnan(here.excess)), (x, labels, where, beta, options, stats)
 
 
 def _distribution_bwd(axes, residuals, g):
@@ -315,6 +316,7 @@ def _distribution_bwd(axes, residuals, g):
     used, g = used_rows(g, jnp.isnan(stats.excess))
     given = beta
     x, stats, beta = without(~used, x, stats, beta)
+    stats = resident.again(stats, x, beta, where, axes)
     y, scale = labels.astype(stats.peak.dtype), scaled(options.class_weights, options)
     q = _times(y, scale)
     p = weights(x, beta, where, stats, axes)
@@ -359,8 +361,8 @@ def index_value(x, labels, ignored, where, beta, options, axes, alone):
     bad = bad if ignored is None else bad & ~ignored
     # the label's own term is the larger one wherever the label is not at the peak, unless its weight is small
     fine = options.class_weights is not None and not (options.smoothing is None and options.z_loss is None)
-    stats = label_statistics(x, labels, bad, ignored, beta, where, axes, fine, alone)
-    log_p = label_log_weight(x, labels, ignored, beta, where, stats, axes)
+    stats, at = label_statistics(x, labels, bad, ignored, beta, where, axes, fine, alone)
+    log_p = label_log_weight(x, labels, at, ignored, beta, where, stats, axes)
     scale = scaled(_of_label(options.class_weights, x, labels, axes), options)
     # an ignored row may hold anything, NaN included: nothing of it goes on
     kept = x if ignored is None else jnp.where(ignored, 0, x)
@@ -398,7 +400,7 @@ def index_pull(g, x, labels, ignored, where, beta, options, stats, axes):
     x_bar = pullback.to_logits(t_bar, x, beta, where, used)
     log_p: Any = None
     if beta is not None or scale is not None:
-        log_p = label_log_weight(x, labels, ~used, beta, where, stats, axes)
+        log_p = label_log_weight(x, labels, None, ~used, beta, where, stats, axes)
     beta_bar = None
     if beta is not None:
         # the loss of a label on an absent class is infinite whatever β is

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from jsoftmax._core import accurate, check, dtypes, mesh
 from jsoftmax._core import axes as ax
-from jsoftmax._core import check, dtypes, mesh
 from jsoftmax._core.axes import total
 from jsoftmax._core.operands import prepare
 from jsoftmax._core.rule import with_vjp
@@ -101,12 +101,12 @@ def _half_rise(x, beta, where, stats, axes):
     """(lme − m) / 2, finite: it has digits that m would round away."""
     present, t = live(x, where), gap(x, beta, where, stats.peak)
     count = jnp.maximum(_count(present, stats, axes), 1)
-    growth = total(jnp.where(present, jnp.expm1(t), 0), axes) / count
+    growth = total(jnp.where(present, accurate.expm1(t), 0), axes) / count
     level = (1 + stats.excess) / count
     # near β = 0 the growth has the digits, far from it the level; between them log, for log1p(x) in float64 on CPU is
     # off by 240 roundings in −0.414 < x < −0.3 (jax 0.10.2)
-    far = jnp.log(jnp.where(growth > -0.5, 1 + growth, level))
-    log_mean = jnp.where(growth > -0.25, jnp.log1p(growth), far)
+    far = accurate.log(jnp.where(growth > -0.5, 1 + growth, level))
+    log_mean = jnp.where(growth > -0.25, accurate.log1p(growth), far)
     if beta is None:
         return 0.5 * log_mean
     half_mean = total(half_gap(x, where, stats.peak) / count, axes)
@@ -147,7 +147,7 @@ def _mean_slope(x, beta, where, stats, axes):
         series = series * near + (k - 1) / math.factorial(k)
     u = 2 * jnp.where(small & present, half_u, 0)
     inverse = limits.inverse(jnp.where(small, 1, slope))
-    terms = jnp.where(small, series * u * u, (far * jnp.exp(far) - jnp.expm1(far)) * inverse * inverse)
+    terms = jnp.where(small, series * u * u, (far * accurate.exp(far) - accurate.expm1(far)) * inverse * inverse)
     y = total(jnp.where(present, terms, 0), axes) / count
     return limits.held(limits.saturate(y), beta, stats.excess)
 

@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jsoftmax._core import accurate, dtypes
 from jsoftmax._core import axes as ax
-from jsoftmax._core import dtypes
 from jsoftmax._core.axes import total
 from jsoftmax._core.rule import with_vjp
 from jsoftmax._partition import limits
@@ -33,20 +33,22 @@ def _signed_statistics(x, beta, where, b, axes):
     x, beta, b = lax.stop_gradient((x, beta, b.astype(beta.dtype)))
     b = jnp.where(live(x, where), b, 0)
     peak, excess = statistics(x, beta, b != 0, axes)
-    z = signed_gap(x, beta, where, peak) + jnp.log(jnp.abs(b))
+    z = signed_gap(x, beta, where, peak) + accurate.log(jnp.abs(b))
     one = jnp.ones_like(beta)
     # ~(b >= 0) and not b < 0: a NaN must stay in
     plus, minus = statistics(z, one, b > 0, axes), statistics(z, one, ~(b >= 0), axes)
     log_plus, log_minus = plus.peak + log_excess(plus), minus.peak + log_excess(minus)
-    ratio = jnp.where(minus.excess == -1, 0, jnp.exp(log_minus - log_plus))
-    return peak, jnp.where(jnp.isnan(excess), excess, log_plus + jnp.log1p(-ratio))
+    ratio = jnp.where(minus.excess == -1, 0, accurate.exp(log_minus - log_plus))
+    return peak, jnp.where(jnp.isnan(excess), excess, log_plus + accurate.log1p(-ratio))
 
 
 def _ratios(x, beta, where, b, peak, log_z, axes):
     """r of (1) and b r."""
     b = b.astype(beta.dtype)
     log_r = signed_gap(x, beta, where, peak) - _log_z(x, beta, where, b, peak, log_z, axes)
-    r = jnp.where(jnp.isnan(log_z), jnp.nan, jnp.exp(log_r))  # exp of a NaN that XLA:CPU knows beforehand is a number
+    r = jnp.where(
+        jnp.isnan(log_z), jnp.nan, accurate.exp(log_r)
+    )  # exp of a NaN that XLA:CPU knows beforehand is a number
     r = jnp.where(live(x, where) & (log_z != -jnp.inf), r, 0)
     # not `where(b == 0, 0, b r)`: the slope of b r at b = 0 is r
     return r, b * jnp.where((b == 0) & ~jnp.isfinite(r), 0, r)

@@ -21,7 +21,7 @@ from jsoftmax._core import axes as ax
 from jsoftmax._core import check, dtypes
 from jsoftmax._core.operands import prepare, unit
 from jsoftmax._core.rule import with_vjp
-from jsoftmax._partition import pullback
+from jsoftmax._partition import pullback, resident
 from jsoftmax._partition.statistics import (
     complements,
     finite_part,
@@ -190,11 +190,13 @@ def _softmax_primal(x, where, beta, axes):
 
 def _softmax_fwd(x, where, beta, axes):
     stats = statistics(x, beta, where, axes, fine=False)
-    return weights(x, beta, where, stats, axes).astype(x.dtype), (x, where, beta, stats)
+    y = weights(x, beta, where, resident.again(stats, x, beta, where, axes, fine=False), axes)
+    return y.astype(x.dtype), (x, where, beta, stats)
 
 
 def _softmax_bwd(axes, residuals, g):
     x, where, beta, stats = residuals
+    x, stats = resident.backward(stats, x, beta, where, axes, fine=False)
     t_bar = pullback.through_weights(dtypes.widen(g), x, beta, where, stats, axes)  # (1)
     return _bars(t_bar, x, beta, where, stats, axes)
 
@@ -211,17 +213,19 @@ _ruled_softmax = with_vjp(_softmax_primal, _softmax_fwd, _softmax_bwd, static=(3
 
 
 def _log_softmax_primal(x, where, beta, axes):
-    stats = statistics(x, beta, where, axes, each=True)
+    stats = resident.again(statistics(x, beta, where, axes, each=True), x, beta, where, axes)
     return live_log_weights(x, beta, where, stats, axes).astype(x.dtype)
 
 
 def _log_softmax_fwd(x, where, beta, axes):
     stats = statistics(x, beta, where, axes)
-    return live_log_weights(x, beta, where, stats, axes).astype(x.dtype), (x, where, beta, stats)
+    y = live_log_weights(x, beta, where, resident.again(stats, x, beta, where, axes), axes)
+    return y.astype(x.dtype), (x, where, beta, stats)
 
 
 def _log_softmax_bwd(axes, residuals, g):
     x, where, beta, stats = residuals
+    x, stats = resident.backward(stats, x, beta, where, axes)
 
     def reaching(x, where, g):  # of an absent class it may be anything
         return jnp.where(live(x, where), dtypes.widen(g), 0)

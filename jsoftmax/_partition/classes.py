@@ -73,11 +73,12 @@ def largest(f: Callable[..., Array], axes: Axes, x: Logits, *operands: Any) -> A
     )
 
 
-def alone(f: Callable[..., Any], axes: ClassAxes, x: Logits, *operands: Any) -> Any:
+def alone(f: Callable[..., Any], axes: ClassAxes, x: Logits, *operands: Any, read: bool = True) -> Any:
     """f(x, …), numbers of each row, where classes are few: on CPU never fused into what reads it.
 
     XLA:CPU would compute it again for each class that a reader writes. It fuses through every barrier but the edge of
-    a conditional; that the condition holds is hidden from it.
+    a conditional; that the condition holds is hidden from it. Elsewhere a barrier keeps together what is found from
+    one read, unless what reads it may be fused with that: if it makes no array of the logits' size.
     """
 
     def branch(x, *operands):
@@ -86,7 +87,10 @@ def alone(f: Callable[..., Any], axes: ClassAxes, x: Logits, *operands: Any) -> 
     def rows_of(x):
         return lambda row: lax.slice_in_dim(x, 0, 1, axis=ax.positions(axes)[0]).astype(row.dtype)
 
+    def together(x, *operands):
+        return lax.optimization_barrier(f(x, *operands))
+
     if not few(x, axes):
         return f(x, *operands)
     like = jax.eval_shape(f, x, *operands)
-    return lax.platform_dependent(x, *operands, cpu=branch, default=f)
+    return lax.platform_dependent(x, *operands, cpu=branch, default=f if read else together)

@@ -19,34 +19,31 @@ from jsoftmax._partition import blocked, classes, reference
 from jsoftmax._partition.reference import Frame, Statistics, live, share
 
 
-def _by_index(x: Logits, axes: ClassAxes) -> bool:
+def by_index(x: Logits, axes: ClassAxes) -> bool:
+    """Whether the label's entry is looked up, from shape and sharding type alone."""
     return x.size > 0 and len(axes) > 0 and not (names(axes) or classes.few(x, axes) or is_explicit(x))
 
 
 def pick(a: Array, labels: Labels, x: Logits, axes: ClassAxes) -> Rows:
-    """What `a`, which broadcasts to `x`, has at the label of each row; anything if that is no class."""
-    if _by_index(x, axes):
+    """What `a`, which broadcasts to `x`, has at the label of each row; anything if that is no class.
+
+    A gather on TPU may rearrange all of the logits first; there every index is compared with the label.
+    """
+
+    def looked_up(a, labels, x):
         return take(a, labels, x.shape, positions(axes))
 
-    def at(x, a, index):
+    def compared(a, labels, x):
+        return classes.total(at, axes, x, a, labels, classes.INDEX).astype(a.dtype)
+
+    def at(x, a, labels, index):
         return jnp.where(at_label(index, labels, x), a, jnp.zeros((), a.dtype))
 
-    return classes.total(at, axes, x, a, classes.INDEX)
-
-
-def after_label(peak: Rows, x: Logits, labels: Labels, beta: Rows | None, where: Mask, axes: ClassAxes) -> Rows:
-    """`peak`, on CPU made in part of the label's logit, which it is never below.
-
-    What is made of it may take the place of the logits, once the label's is read: no barrier orders that in XLA:CPU.
-    """
-    if where is not None or not _by_index(x, axes):
-        return peak
-
-    def on_cpu(peak, x, labels):
-        highest = jnp.maximum(peak, pick(x, labels, x, axes).astype(peak.dtype))
-        return highest if beta is None else jnp.where(beta < 0, peak, highest)
-
-    return lax.platform_dependent(peak, x, labels, cpu=on_cpu, default=lambda peak, *_: peak)
+    if not by_index(x, axes):
+        return compared(a, labels, x)
+    if all(a.shape[i] == 1 < x.shape[i] for i in positions(axes)):
+        return a
+    return lax.platform_dependent(a, labels, x, tpu=compared, default=looked_up)
 
 
 def shown(where: Mask, labels: Labels, x: Logits, axes: ClassAxes) -> Mask:
@@ -65,37 +62,34 @@ def _others(f: Frame, x: Logits, labels: Labels, where: Mask, axes: ClassAxes) -
 def excess_of(
     x: Logits, labels: Labels, beta: Rows | None, where: Mask, peak: Rows, axes: Axes, fine: bool, alone: bool
 ) -> Rows:
-    """The excess; without `fine` exact beside 1 only where the label is not at the peak.
+    """The excess for XLA:CPU; without `fine` exact beside 1 only where the label is not at the peak.
 
     `alone` tells that no gradient is made of the same exponentials.
     """
-
-    def found(rest, at, below=None):
-        excess = (rest - 1) + at
-        excess = excess if below is None else jnp.where((rest >= 1) & (rest < 2), below + at, excess)
-        return jnp.where(at == 1, rest, excess)
-
-    def in_blocks(f, x, labels, where):
-        return found(blocked.rest_in(f, x, labels), reference.masses_in(f, pick(x, labels, x, axes), where))
-
-    def by_index(f, x, labels, where):
+    f, below = reference.frame(beta, peak), None
+    if alone and not fine and blocked.suits(x, where, axes):
+        rest, at = blocked.rest_in(f, x, labels), reference.masses_in(f, pick(x, labels, x, axes), where)
+    else:
         e, at = _others(f, x, labels, where, axes)
         below = total(e - jnp.floor(e), axes) if fine else None
-        return found(total(e, axes), at, below)
-
-    def in_turn(f, x, labels, where):
-        return reference.excess_in(f, x, where, axes)
-
-    operands = (reference.frame(beta, peak), x, labels, where)
-    if not _by_index(x, axes):
-        return in_turn(*operands)
-    on_cpu = in_blocks if alone and not fine and blocked.suits(x, where, axes) else by_index
-    return lax.platform_dependent(*operands, cpu=on_cpu, default=in_turn)
+        rest = total(e, axes)
+    excess = (rest - 1) + at
+    excess = excess if below is None else jnp.where((rest >= 1) & (rest < 2), below + at, excess)
+    return jnp.where(at == 1, rest, excess)
 
 
-def log_weight(x: Logits, labels: Labels, beta: Rows | None, where: Mask, stats: Statistics, axes: ClassAxes) -> Rows:
-    """log p at the label of each row; 0 if it is no class."""
-    picked = reference.log_weights(pick(x, labels, x, axes), beta, shown(where, labels, x, axes), stats)
+def log_weight(
+    x: Logits,
+    labels: Labels,
+    at: Rows | None,
+    beta: Rows | None,
+    where: Mask,
+    stats: Statistics,
+    axes: ClassAxes,
+) -> Rows:
+    """log p at the label of each row, whose logit may be known; 0 if it is no class."""
+    at = pick(x, labels, x, axes) if at is None else at
+    picked = reference.log_weights(at, beta, shown(where, labels, x, axes), stats)
     return jnp.where(is_class(labels, class_count(x.shape, axes)), picked, 0)
 
 
@@ -120,7 +114,7 @@ def pull(
 ) -> Logits:
     """g (p_j − δ_jy) + level p_j − even, 1 − p_y as above and `even` at live classes; 0 in rows that are not used."""
 
-    def by_index(f, x, labels, where):
+    def looked_up(f, x, labels, where):
         return _others(f, x, labels, where, axes)
 
     def in_turn(f, x, labels, where):
@@ -136,8 +130,8 @@ def pull(
         y = y if even is None else y - jnp.where(live(x, where), even, 0)
         return jnp.where(used, y, 0)
 
-    if not _by_index(x, axes):
+    if not by_index(x, axes):
         return at_classes(*in_turn(*operands))
     return lax.platform_dependent(
-        *operands, cpu=lambda *o: at_classes(*by_index(*o)), default=lambda *o: at_classes(*in_turn(*o))
+        *operands, cpu=lambda *o: at_classes(*looked_up(*o)), default=lambda *o: at_classes(*in_turn(*o))
     )

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jsoftmax._core import blocks, dtypes
+from jsoftmax._core import accurate, blocks, dtypes
 from jsoftmax._partition.penalties import Options
 
 CACHED = 2**20  # numbers
@@ -42,7 +42,7 @@ def product(x, w, class_axis):
 @jax.custom_jvp
 def capped(z: Array, cap: Array) -> Array:
     """c tanh(z / c); an infinite logit stays what it is, and an infinite cap is none."""
-    return jnp.where(jnp.isinf(z) | jnp.isinf(cap), z, cap * jnp.tanh(z / cap))
+    return jnp.where(jnp.isinf(z) | jnp.isinf(cap), z, cap * accurate.tanh(z / cap))
 
 
 @capped.defjvp
@@ -54,7 +54,7 @@ def _(primals, tangents):
 
 def cap_slope(z, cap):
     """sech²(z / c), exact where it is small."""
-    q = jnp.exp(-2 * jnp.abs(jnp.where(jnp.isinf(z), 0, z) / cap))
+    q = accurate.exp(-2 * jnp.abs(jnp.where(jnp.isinf(z), 0, z) / cap))
     return jnp.where(jnp.isinf(z), 1, 4 * q / ((1 + q) * (1 + q)))
 
 
@@ -67,7 +67,7 @@ def _cap_turn(z, cap):
     for k in range(5, 20, 2):  # Σ w^k / k! from the third power on: 8 terms reach 1e-17 at 1
         series = series + term
         term = term * (near * near) / (k * (k - 1))
-    q = jnp.exp(-far)
+    q = accurate.exp(-far)
     beyond = (1 - q * q - 2 * far * q) / ((1 + q) * (1 + q))
     return jnp.where(small, series / (jnp.cosh(near) + 1), jnp.sign(w) * beyond)
 

@@ -9,6 +9,7 @@ The first term counts ties across the sets. An empty set has 1 + s = 0 and takes
 import jax.numpy as jnp
 from jax import lax
 
+from jsoftmax._core import accurate
 from jsoftmax._core.types import Rows
 from jsoftmax._partition import reference
 from jsoftmax._partition.reference import Statistics
@@ -27,7 +28,7 @@ def merge(a: Statistics, b: Statistics, beta: Rows) -> Statistics:
     # an empty tail has peak 0, which may lie beyond the lead's: no exponential of it
     t = reference.gap(jnp.where(tail == -1, lead_peak, tail_peak), beta, None, lead_peak)
     # a NaN never leads in a comparison, and must not be lost
-    return Statistics(jnp.where(jnp.isnan(tail_peak), tail_peak, lead_peak), lead + (1 + tail) * jnp.exp(t))
+    return Statistics(jnp.where(jnp.isnan(tail_peak), tail_peak, lead_peak), lead + (1 + tail) * accurate.exp(t))
 
 
 def over_devices(stats: Statistics, beta: Rows | None, names: tuple[str, ...]) -> Statistics:
@@ -44,7 +45,7 @@ def over_devices(stats: Statistics, beta: Rows | None, names: tuple[str, ...]) -
     highest = highest if beta is None else jnp.where(beta < 0, -highest, highest)
     leads = (peak == highest) & ~empty
     t = reference.gap(jnp.where(empty, highest, peak), beta, None, highest)
-    apart = jnp.where(leads, excess, (1 + excess) * jnp.exp(t))
+    apart = jnp.where(leads, excess, (1 + excess) * accurate.exp(t))
     # what pmax makes of a NaN differs from platform to platform
     count = jnp.where(jnp.isnan(peak), jnp.nan, leads.astype(peak.dtype))
     apart, count = lax.psum((apart, count), names)

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool
 
+from jsoftmax._core import accurate
 from jsoftmax._core.axes import total
 from jsoftmax._core.dtypes import widen
 from jsoftmax._core.mesh import is_explicit
@@ -127,7 +128,7 @@ def masses(x: Logits, beta: Rows | None, where: Mask, peak: Rows) -> Logits:
 
 
 def masses_in(f: Frame, x: Logits, where: Mask) -> Logits:
-    return jnp.exp(gap_in(f, x, where))
+    return accurate.exp(gap_in(f, x, where))
 
 
 def peak_of(x: Logits, beta: Rows | None, where: Mask, axes: Axes) -> Rows:
@@ -216,7 +217,7 @@ def complements(x: Logits, beta: Rows | None, where: Mask, stats: Statistics) ->
 
 def log_excess(stats: Statistics) -> Rows:
     """log1p(s) = log Z − β m."""
-    return jnp.log1p(stats.excess)
+    return accurate.log1p(stats.excess)
 
 
 def log_weights(x: Logits, beta: Rows | None, where: Mask, stats: Statistics) -> Logits:

@@ -14,7 +14,8 @@ are right to any order, also where the formula counts ties or takes a limit:
 (5) to (7) and (9) do not change when a constant is added to every ṫ, t or x − m of a row. Hence m needs no derivative,
 and (5) is taken twice: where p is nearly one-hot, ṫ − Σ p ṫ cancels at the peak, and of what is left it does not.
 
-Platforms: each primal below calls `reference` or `labelled`; a formula for one platform is chosen there, at lowering.
+Platforms: the pair is that of `online` on accelerators, on CPU of `reference`, `blocked` or `labelled`; what follows
+from it is a primal below that calls `reference` or `labelled`. A formula for one platform is chosen at lowering.
 """
 
 import functools
@@ -27,7 +28,7 @@ from jsoftmax._core.axes import class_index, names, positions, total
 from jsoftmax._core.dtypes import widen
 from jsoftmax._core.labels import at_label
 from jsoftmax._core.types import ClassAxes, Labels, Logits, Mask, Rows
-from jsoftmax._partition import blocked, classes, labelled, limits, reference
+from jsoftmax._partition import blocked, classes, labelled, limits, online, reference
 from jsoftmax._partition.merge import over_devices
 from jsoftmax._partition.reference import (
     Statistics,
@@ -84,16 +85,20 @@ def statistics(
         return over_devices(statistics(x, beta, where, positions(axes), fine), beta, names(axes))
     here = positions(axes)
 
-    def found(x, beta, where):
+    def in_turn(x, beta, where):
         return reference.statistics_of(x, beta, where, here, fine)
 
     def in_blocks(x, beta, where):
         peak = reference.peak_of(x, beta, where, here)
         return reference.checked(peak, blocked.excess_in(reference.frame(beta, peak), x), beta)
 
-    if fine and not (each and blocked.fuses(x)) and blocked.suits(x, where, here):
-        return lax.platform_dependent(x, beta, where, cpu=in_blocks, default=found)
-    return classes.alone(found, here, x, beta, where)
+    def at_once(x, beta, where):
+        return online.statistics_of(x, beta, where, here)
+
+    if not online.suits(x, here):
+        return classes.alone(in_turn, here, x, beta, where)
+    by_blocks = fine and not (each and blocked.fuses(x)) and blocked.suits(x, where, here)
+    return lax.platform_dependent(x, beta, where, cpu=in_blocks if by_blocks else in_turn, default=at_once)
 
 
 def label_statistics(
@@ -106,8 +111,8 @@ def label_statistics(
     axes: ClassAxes,
     fine: bool,
     alone: bool,
-) -> Statistics:
-    """The same for rows with labels, NaN in bad rows and 0 in ignored ones.
+) -> tuple[Statistics, Rows]:
+    """The same for rows with labels, NaN in bad rows and 0 in ignored ones; and the logit of the label.
 
     Without `fine` the excess of a row whose label is not at the peak is exact beside 1 only: enough for the label.
     `alone` tells that no gradient is made of the same exponentials.
@@ -115,18 +120,36 @@ def label_statistics(
     x, beta = lax.stop_gradient((x, beta))
     if names(axes):
         stats = (jnp.where(bad, jnp.nan, s) for s in statistics(x, beta, where, axes))
-        return Statistics(*(s if ignored is None else jnp.where(ignored, 0, s) for s in stats))
+        found = Statistics(*(s if ignored is None else jnp.where(ignored, 0, s) for s in stats))
+        return found, labelled.pick(x, labels, x, axes)
     here = positions(axes)
 
-    def found(x, labels, bad, ignored, beta, where):
-        peak = labelled.after_label(reference.peak_of(x, beta, where, here), x, labels, beta, where, here)
+    def used(peak, bad, ignored):
         peak = jnp.where(bad, jnp.nan, peak)
-        peak = peak if ignored is None else jnp.where(ignored, 0, peak)
-        excess = labelled.excess_of(x, labels, beta, where, peak, here, fine, alone)
+        return peak if ignored is None else jnp.where(ignored, 0, peak)
+
+    def checked(peak, excess, beta, ignored):
         peak, excess = reference.checked(peak, excess, beta)
         return Statistics(peak, excess if ignored is None else jnp.where(ignored, 0, excess))
 
-    return classes.alone(found, here, x, labels, bad, ignored, beta, where)
+    def in_turn(x, labels, bad, ignored, beta, where):
+        peak = used(reference.peak_of(x, beta, where, here), bad, ignored)
+        stats = checked(peak, reference.excess_of(x, beta, where, peak, here), beta, ignored)
+        return stats, labelled.pick(x, labels, x, here)
+
+    def from_label(x, labels, bad, ignored, beta, where):
+        peak = used(reference.peak_of(x, beta, where, here), bad, ignored)
+        excess = labelled.excess_of(x, labels, beta, where, peak, here, fine, alone)
+        return checked(peak, excess, beta, ignored), labelled.pick(x, labels, x, here)
+
+    def at_once(x, labels, bad, ignored, beta, where):
+        (peak, excess), at = online.label_statistics_of(x, labels, beta, where, here)
+        return checked(used(peak, bad, ignored), excess, beta, ignored), at.astype(x.dtype)
+
+    operands = x, labels, bad, ignored, beta, where
+    if not labelled.by_index(x, here):
+        return classes.alone(in_turn, here, *operands, read=alone)
+    return lax.platform_dependent(*operands, cpu=from_label, default=at_once)
 
 
 def without(rows: Rows, x: Logits, stats: Statistics, beta: Rows | None) -> tuple[Logits, Statistics, Rows | None]:
@@ -311,20 +334,27 @@ def _(axes, primals, tangents):
     return mean_logit(*primals, axes), _mean_of_tangent(primals, tangents, axes) + turned
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(6,))
+@functools.partial(jax.custom_jvp, nondiff_argnums=(7,))
 def label_log_weight(
-    x: Logits, labels: Labels, unused: Rows | None, beta: Rows | None, where: Mask, stats: Statistics, axes: ClassAxes
+    x: Logits,
+    labels: Labels,
+    at: Rows | None,
+    unused: Rows | None,
+    beta: Rows | None,
+    where: Mask,
+    stats: Statistics,
+    axes: ClassAxes,
 ) -> Rows:
-    """log p at the label of each row; 0 if it is no class, and in rows that are not used."""
-    log_p = labelled.log_weight(x, labels, beta, where, stats, axes)
+    """log p at the label of each row, whose logit `at` may be known; 0 if it is no class, and in rows not used."""
+    log_p = labelled.log_weight(x, labels, at, beta, where, stats, axes)
     return log_p if unused is None else jnp.where(unused, 0, log_p)
 
 
 @label_log_weight.defjvp
 def _(axes, primals, tangents):
-    x, labels, unused, beta, where, stats = primals
+    x, labels, _, unused, beta, where, stats = primals
     x, stats, beta = (x, stats, beta) if unused is None else without(unused, x, stats, beta)
-    moved = _log_weight_tangent((x, beta, where, stats), (tangents[0], tangents[3]), axes)
+    moved = _log_weight_tangent((x, beta, where, stats), (tangents[0], tangents[4]), axes)
     moved = jnp.where(at_label(class_index(x.shape, axes), labels, x), moved, 0)
     moved = total(moved, axes)
     return label_log_weight(*primals, axes), moved if unused is None else jnp.where(unused, 0, moved)

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array, lax
 
+from jsoftmax._core import accurate, blocks, mesh
 from jsoftmax._core import axes as ax
-from jsoftmax._core import blocks, mesh
 from jsoftmax._core.labels import at_label, is_class
 from jsoftmax._core.types import ClassAxes, Labels, Logits, Rows
 from jsoftmax._partition import labelled, limits, merge, penalties, pullback, reference
@@ -77,7 +77,7 @@ def find(
             drop += jnp.sum(jnp.where(present, t, 0), axes, keepdims=True)
         if measured:
             turn = _turned(found.turn, found.stats.excess, moved)
-            turn += jnp.sum(jnp.where(t == -jnp.inf, 0, jnp.exp(t) * t), axes, keepdims=True)
+            turn += jnp.sum(jnp.where(t == -jnp.inf, 0, accurate.exp(t) * t), axes, keepdims=True)
             same = (stats.peak == found.stats.peak) & ~empty
             first = jnp.where(same, found.first, start + first_at_peak(z, stats, axes))
             first = jnp.where(jnp.isnan(stats.peak), 0, first)
@@ -112,7 +112,7 @@ def over_devices(found: Found, labels: Labels, begin: Array, classes: int, beta:
 
 def _turned(turn: Rows, excess: Rows, moved: Rows) -> Rows:
     """Σ e^t t relative to a peak that has `moved` away."""
-    kept = jnp.exp(moved)
+    kept = accurate.exp(moved)
     return jnp.where(kept == 0, 0, kept * (turn + (1 + excess) * moved))
 
 

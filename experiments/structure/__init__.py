@@ -1,0 +1,1 @@
+"""What programs are made of, compiled for accelerators that this machine does not have."""

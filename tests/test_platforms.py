@@ -1,0 +1,201 @@
+"""The formulas that other platforms than CPU choose, run on CPU; and that every operator can be lowered for them."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import pytest
+
+import jsoftmax
+from experiments.structure import lowering, meshes
+from jsoftmax._partition import online, reference, resident
+from tests import inputs, registry, test_torture, torture, verify
+
+PLATFORMS = ("cuda", "tpu")
+CASES = pytest.mark.parametrize("case", registry.CASES, ids=registry.label)
+CACHES = (registry._compiled, verify._compiled, test_torture.functions)
+
+
+@pytest.fixture(params=PLATFORMS)
+def platform(request):
+    """Operators take the formula that they have for it."""
+    chosen = jax.lax.platform_dependent
+
+    def dependent(*operands, default=None, **each):
+        return each.get(request.param, default)(*operands)
+
+    def forget():
+        jax.clear_caches()
+        for cache in CACHES:
+            cache.cache_clear()
+
+    forget()
+    jax.lax.platform_dependent = dependent
+    yield request.param
+    jax.lax.platform_dependent = chosen
+    forget()
+
+
+ROWS = ("ties", "confident", "mask on holes", "huge", "empty row", "nan row", "inf row", "mask of classes")
+
+
+def chosen(case):
+    """The platforms with a formula of their own; that of TPU is the one of every accelerator."""
+    return PLATFORMS if case.name in ("softmax", "log_softmax", "softmax_cross_entropy") else ("tpu",)
+
+
+@pytest.mark.parametrize(
+    ("case", "platform"),
+    [pytest.param(c, p, id=f"{p}-{registry.label(c)}") for c in registry.CASES for p in chosen(c)],
+    indirect=["platform"],
+)
+def test_values_and_cotangents(case, platform):
+    for row in verify.on(case, np.float32, ROWS):
+        for beta in (verify.DEFAULT, -1.3):
+            verify.verify(case, row, np.float32, beta, jit=True)
+
+
+@CASES
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16, np.float16], ids=lambda d: np.dtype(d).name)
+def test_everything(case, dtype, platform):
+    for row in verify.on(case, dtype):
+        for beta in (verify.DEFAULT, *inputs.BETAS.values(), "row"):
+            verify.verify(case, row, dtype, beta, jit=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("entry", torture.ENTRIES, ids=test_torture.IDS)
+def test_torture_list(entry, platform):
+    test_torture.assert_entry(entry, jax.jit)
+
+
+# against the definition -----------------------------------------------------------------------------------------------
+
+EXPONENTS = 16  # units in the last place: exponents up to 30 are rounded before exp is taken
+AXES = {"last": (1,), "first": (0,), "both": (1, 0)}
+BETAS = {"none": None, "row": "row"} | {str(b): b for b in (0.0, 1e-30, 0.3, -0.3, 3.0, -1e30, np.inf, -np.inf, np.nan)}
+
+
+def hard():
+    """Ties, −∞, +∞, NaN, no live class, numbers at both ends of float32."""
+    top, least = np.finfo(np.float32).max, np.finfo(np.float32).tiny
+    rows = [
+        [0.0, 0.0, 0.0, 0.0, 0.0],
+        [1.0, -np.inf, 1.0, 0.5, -np.inf],
+        [-np.inf] * 5,
+        [np.inf, 1.0, 2.0, -np.inf, 0.0],
+        [np.inf] * 5,
+        [np.inf, -np.inf, -np.inf, np.inf, -np.inf],
+        [np.nan, 1.0, 2.0, 3.0, np.inf],
+        [top, -top, top, 0.0, -top],
+        [least, 2 * least, -least, 0.0, least],
+        [-20.0, 0.0, -90.0, -1e-6, -5.0],
+        [1e4, 1e4 + 1, 1e4 - 3, 1e4, 0.0],
+    ]
+    return np.array(rows, np.float32)
+
+
+def statistics(f, x, beta, where, axes):
+    found = f(x, beta, where, axes)
+    return found.peak, found.excess, reference.weights(x, beta, where, found), reference.log_partition(beta, found)
+
+
+@pytest.mark.parametrize("masked", [False, True], ids=["all", "masked"])
+@pytest.mark.parametrize("axes", AXES.values(), ids=AXES)
+@pytest.mark.parametrize("beta", BETAS.values(), ids=BETAS)
+def test_one_read_gives_the_same_pair(beta, axes, masked):
+    x = hard()
+    rows = [n if i not in axes else 1 for i, n in enumerate(x.shape)]
+    if beta is not None:
+        beta = np.resize([0.5, -2.0, 1.0, 0.0], rows) if isinstance(beta, str) else np.full((1, 1), beta)
+        beta = jnp.asarray(beta, jnp.float32)
+    where = np.arange(x.size).reshape(x.shape) % 3 != 1 if masked else None
+    found = statistics(online.statistics_of, x, beta, where, axes)
+    defined = statistics(reference.statistics_of, x, beta, where, axes)
+    poisoned = np.isnan(defined[1])
+    np.testing.assert_array_equal(np.isnan(found[1]), poisoned)
+    for a, b in zip(
+        (np.where(poisoned, 0, found[0]), *found[1:]), (np.where(poisoned, 0, defined[0]), *defined[1:]), strict=True
+    ):
+        least = np.abs(a - b) <= np.finfo(np.float32).tiny  # half of it may count as 0
+        np.testing.assert_array_max_ulp(np.where(least, 0, a), np.where(least, 0, b), EXPONENTS)
+
+
+def test_a_distance_that_counts_as_0():
+    """Where subnormal numbers do: two peaks that are not the same, at β = ∞ and at β = 0."""
+    assert online._decay(jnp.zeros(()), jnp.asarray(np.inf, np.float32)) == 0
+    assert online._decay(jnp.zeros(()), jnp.zeros(())) == 1
+
+
+def test_the_order_of_the_classes_does_not_matter():
+    """A peak at the end makes every earlier sum be scaled; far more classes than a device goes through in turn."""
+    x = np.linspace(-3, 3, 999, dtype=np.float32)
+    rows = np.stack([x, x[::-1], np.random.default_rng(0).permutation(x)])
+    exact = np.exp(np.float64(x) - x.max()).sum() - 1
+    stats = online.statistics_of(rows, None, None, (1,))
+    assert np.all(stats.peak == x.max())
+    # one rounding for each time that the peak rises
+    assert np.abs(np.float64(stats.excess) / exact - 1).max() <= x.size / 2 * np.finfo(np.float32).eps
+
+
+@pytest.mark.parametrize(
+    ("shape", "beta", "where", "axes", "fine", "fits"),
+    [
+        ((3, 5), None, None, (1,), True, True),
+        ((3, 5), 1, None, (1,), False, True),
+        ((3, 5), 1, None, (1,), True, False),
+        ((3, 5), 3, None, (1,), False, False),
+        ((3, 5), None, True, (1,), False, True),
+        ((3, 5), None, True, (1,), True, False),
+        ((3, 5), None, None, (0,), True, False),
+        ((3, resident.LONGEST + 1), None, None, (1,), True, False),
+        ((3, 1), None, None, (1,), True, False),
+        ((3, 5), None, None, (1, "model"), True, False),
+    ],
+)
+def test_what_a_gpu_has_on_chip(shape, beta, where, axes, fine, fits):
+    given = None if beta is None else jnp.ones((beta, 1))
+    assert resident.fits(jnp.zeros(shape), given, where, axes, fine) == fits
+
+
+# lowered for other platforms ------------------------------------------------------------------------------------------
+
+LOSS = jsoftmax.softmax_cross_entropy_with_integer_labels
+X, Y = jax.ShapeDtypeStruct((4, 6), np.float32), jax.ShapeDtypeStruct((4,), np.int32)
+
+
+def test_every_operator_lowers_for_every_platform():
+    """No scatter, no loop, no sort; on TPU full accuracy of every exponential and logarithm."""
+    assert lowering.failures(lambda plan, **_: plan) == []
+
+
+def test_what_lowering_looks_for_is_seen():
+    text = functools.partial(lowering.text, platform="tpu")
+    assert [why for why in lowering.faults(text(jax.nn.softmax, [X]), "tpu") if "accuracy" in why]
+    assert lowering.faults(text(jax.nn.softmax, [X]), "cuda") == []
+    assert any("scatter" in why for why in lowering.faults(text(lambda x: x.at[1, 2].set(0), [X]), "tpu"))
+
+
+@pytest.mark.parametrize("name", lowering.PLATFORMS)
+def test_accelerators_read_the_logits_of_a_loss_once(name):
+    """One reduction, of peak, excess, ties and the label's logit; two of one operand each on CPU."""
+
+    def reductions(platform):
+        lines = [line for line in lowering.text(LOSS, [X, Y], platform).splitlines() if "stablehlo.reduce(" in line]
+        return sorted(line.count(" init: ") for line in lines)
+
+    assert reductions(name) == [4]
+    assert reductions("cpu") == [1, 1]
+
+
+def test_as_much_travels_on_any_number_of_devices():
+    """Peak; excess and count; what each operator sums besides. The linear layer takes its statistics twice where the
+    loss is not summed, and adds up the gradient of its inputs."""
+    rows = [meshes.row(name, n) for name in meshes.OPERATORS for n in meshes.DEVICES]
+    assert meshes.broken(rows) == []
+    numbers = {row["operator"]: row["numbers a row"] for row in rows}
+    assert numbers == dict(zip(meshes.OPERATORS, (5, 5, 3, 4, 4 + 3), strict=True))
+    assert [r["gradients of inputs"] for r in rows if r["operator"] == meshes.LINEAR] == [1] * len(meshes.DEVICES)
