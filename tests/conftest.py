@@ -1,16 +1,40 @@
-"""Strict JAX for every test: no implicit promotion of dtypes or ranks, eight CPU devices."""
+"""Strict JAX for every test: no implicit promotion of dtypes or ranks, eight CPU devices.
+
+With --platform=cuda or tpu the operators run on the device that is there, held to the same bounds; --margins=FILE
+writes down how much of its bound each took at most.
+"""
 
 import gc
+import json
 import pathlib
 
 import jax
 import numpy as np
 import pytest
 
-jax.config.update("jax_platforms", "cpu")
+from tests import tolerance
+
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--platform", default="cpu", help="of JAX, where the operators run; default: cpu")
+    parser.addoption(
+        "--margins", type=pathlib.Path, help="JSON file for the largest error of each kind in units of its bound"
+    )
+
+
+def pytest_configure(config):
+    chosen = config.getoption("--platform")
+    jax.config.update("jax_platforms", chosen if chosen == "cpu" else f"{chosen},cpu")
+
+
+def pytest_sessionfinish(session):
+    path = session.config.getoption("--margins")
+    if path:
+        path.write_text(json.dumps(dict(sorted(tolerance.MARGINS.items())), indent=1) + "\n", encoding="utf-8")
 
 
 # Modules are handed out whole, so that one worker compiles a program and makes a smoke run; the longest first, so that

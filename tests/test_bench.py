@@ -253,7 +253,7 @@ def test_rounds_are_interleaved_and_torch_is_at_one_end(monkeypatch):
     """Between the two frameworks there is a pause and a call that does not count, here in brackets."""
     events = []
 
-    def seconds(program, calls):
+    def seconds(program, calls, together=False):
         events.append(program.run if calls == 3 else f"({program.run})")
         return len(events)
 
@@ -280,6 +280,39 @@ def test_arguments_are_made_before_the_clock_starts(monkeypatch):
     program = Program(lambda given: events.append("run"), lambda: [events.append("arguments")])
     assert measure.seconds(program, 2) == 1.0
     assert events == 2 * ["arguments", "clock", "run", "clock"]
+
+
+def test_calls_that_follow_each_other_are_awaited_once(monkeypatch):
+    events, clock = [], itertools.count()
+    monkeypatch.setattr(measure.time, "perf_counter", lambda: events.append("clock") or next(clock))
+    run, given = (lambda given: events.append("run")), (lambda: [events.append("arguments")])
+    program = Program(run, given, wait=lambda result: events.append("wait") or result)
+    assert measure.seconds(program, 2, together=True) == 0.5
+    assert events == ["arguments", "arguments", "wait", "clock", "run", "run", "wait", "clock"]
+
+
+def test_a_kernel_that_does_not_run_is_left_out(capsys):
+    def broken(x):
+        raise RuntimeError("no such architecture")
+
+    keys = [Key("softmax", "", VALUE, name) for name in (OURS, TORCH, "liger-kernel", "quack-kernels")]
+    found = {key: Program(broken if key == keys[2] else abs, lambda: [1.0]) for key in keys}
+    assert list(measure.working(found)) == [keys[0], keys[1], keys[3]]
+    assert "liger-kernel" in capsys.readouterr().out
+    with pytest.raises(RuntimeError, match="architecture"):
+        measure.timed({keys[0]: Program(broken, lambda: [1.0])}, 1, 1, "ours has to run")
+
+
+def test_arguments_take_turns_where_a_cache_could_hold_them(monkeypatch):
+    x = jnp.arange(8.0)
+    once = programs.rotated([x])
+    assert next(once)[0] is next(once)[0] is x
+    monkeypatch.setattr(programs.jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(programs, "COLD", 3 * x.nbytes)
+    others = programs.rotated([x])
+    given = [next(others)[0] for _ in range(4)]
+    assert len({id(a) for a in given}) == 3 and given[3] is given[0] is x
+    assert all(np.array_equal(a, x) for a in given)
 
 
 def test_a_ratio_compares_within_a_round():

@@ -57,6 +57,14 @@ def ulp(size, dtype):
     return np.ldexp(1.0, np.maximum(exponent, low) - bits)
 
 
+MARGINS: dict[str, float] = {}  # the largest error that was seen of each kind, in units of its bound
+
+
+def _note(what, used):
+    kind = what.split(" on ")[0]
+    MARGINS[kind] = max(MARGINS.get(kind, 0.0), float(np.max(used, initial=0.0)))
+
+
 def check(actual, expected, dtype, bound: Bound, what: str, *, scale=0.0, gap=0.0, floor=1.0):
     """Assert that `actual`, of `dtype`, is `expected` within `bound`; name the worst element if not.
 
@@ -76,6 +84,8 @@ def check(actual, expected, dtype, bound: Bound, what: str, *, scale=0.0, gap=0.
             allowed = allowed + 0.5 * ulp(expected, dtype)
         rounded = np.where(np.abs(expected) > largest, np.copysign(np.inf, expected), expected)
         good = (np.abs(actual - expected) <= allowed) | (actual == rounded) | (np.isnan(actual) & np.isnan(expected))
+        used = np.abs(actual - expected) / np.where(allowed > 0, allowed, 1)
+        _note(what, np.where((actual == rounded) | ~np.isfinite(used), 0.0, used))
         error = np.where(good, 0.0, np.abs(actual - expected) / allowed)
     if good.all():
         return

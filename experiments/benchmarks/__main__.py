@@ -1,6 +1,7 @@
 """Time and memory of each operator beside jax.nn, optax, its formula under autodiff and, where installed, PyTorch.
 
-python -m experiments.benchmarks              three to four minutes: a table, results/*.csv, docs/performance.md
+python -m experiments.benchmarks              three to four minutes: a table, results/*.csv, docs/performance.md; on a
+                                              GPU its own workloads
 python -m experiments.benchmarks --full       every case on every workload in both dtypes, about an hour
 python -m experiments.benchmarks --smoke      a few seconds on small arrays, nothing for the page
 python -m experiments.benchmarks --page-only  draws the figures and writes the page again from the CSV
@@ -13,6 +14,7 @@ import math
 import sys
 from pathlib import Path
 
+import jax
 import tyro
 from tqdm import tqdm
 
@@ -44,11 +46,12 @@ class Config:
     """p80 / p20 of the copy above which a workload is rejected."""
 
 
-SMOKE = {"workloads": ("tiny", "attention", "4096 rows", "linear 16k"), "rounds": 3, "steady": math.inf}
+TRIED = ("tiny", "attention", "4096 rows", "linear 16k", "attention, GPU")
+SMOKE = {"workloads": TRIED, "rounds": 3, "steady": math.inf}
 
 
 def smaller(workload):
-    return workload._replace(shape=tuple(min(n, 13) for n in workload.shape), calls=1)
+    return workload._replace(shape=tuple(min(n, 13) for n in workload.shape), calls=min(2, workload.calls))
 
 
 def measured(part, config):
@@ -58,9 +61,10 @@ def measured(part, config):
         found = linear.programs(workload, dtype, part.cases)
     else:
         found = cases.programs(workload, dtype, part.cases, part.in_place)
-    rounds = min(config.rounds, workload.rounds)
+    found, rounds = measure.working(found), min(config.rounds, workload.rounds)
     for attempt in ("", ", again"):
-        times = measure.timed(found, rounds, workload.calls, f"{workload.name}, {dtype}{attempt}")
+        title, together = f"{workload.name}, {dtype}{attempt}", workload.on == "gpu"
+        times = measure.timed(found, rounds, workload.calls, title, together)
         copy = measure.copy(times)
         if copy["copy_p80_p20"] <= config.steady:
             about = {"workload": workload.name, "shape": " × ".join(map(str, workload.shape)), "dtype": dtype}
@@ -80,7 +84,7 @@ def main(config):
 
 def run(config):
     used = dataclasses.replace(config, **SMOKE) if config.smoke else config
-    parts = plan.plan(used.full, used.workloads)
+    parts = plan.plan(used.full, used.workloads, jax.default_backend())
     shared = machine.run()
     path = results.path(used.out, shared["device"])
     new, unsteady = [], []

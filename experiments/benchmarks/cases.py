@@ -77,9 +77,9 @@ def programs(workload, dtype, cases, in_place):
 def by_torch(case, given):
     from experiments.benchmarks import torch_rivals as torch
 
-    f, operands = torch.FUNCTIONS[case], [torch.tensor(a) for a in arguments(case, given)]
-    g = torch.tensor(cotangent(case, given))
-    return {
-        p.Key(*case, p.VALUE, p.TORCH): p.as_it_is(torch.value(f), operands),
-        p.Key(*case, p.GRADIENT, p.TORCH): p.as_it_is(torch.with_gradient(f), [g, *operands]),
-    }
+    operands, g = [torch.tensor(a) for a in arguments(case, given)], torch.tensor(cotangent(case, given))
+    found = {}
+    for name, f in torch.functions(case).items():
+        found[p.Key(*case, p.VALUE, name)] = p.as_it_is(torch.value(f), operands, torch.wait)
+        found[p.Key(*case, p.GRADIENT, name)] = p.as_it_is(torch.with_gradient(f), [g, *operands], torch.wait)
+    return found

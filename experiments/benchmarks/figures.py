@@ -71,7 +71,7 @@ def _column(axis, groups, lines):
 
 def _point(axis, y, row):
     colour, marker = COLOURS[row["mode"].removesuffix(p.IN_PLACE)], "D" if row["mode"].endswith(p.IN_PLACE) else "o"
-    face = "white" if row["best_rival"] == p.TORCH else colour
+    face = "white" if row["best_rival"] in p.OF_TORCH else colour
     axis.plot([row["ratio_p20"], row["ratio_p80"]], [y, y], color=colour, linewidth=1.5)
     axis.plot(row["ratio"], y, marker, color=colour, markerfacecolor=face, markersize=5)
 
@@ -80,6 +80,6 @@ def _legend(rows):
     dot = {"linestyle": "", "markersize": 6}
     handles = [Line2D([], [], marker="o", color=colour, label=mode, **dot) for mode, colour in COLOURS.items()]
     handles.append(Line2D([], [], marker="D", color="grey", label="donated logits", **dot))
-    if any(row["function"] == p.TORCH for row in rows):
+    if any(row["function"] in p.OF_TORCH for row in rows):
         handles.append(Line2D([], [], marker="o", color="grey", mfc="white", label="the best is torch", **dot))
     return [*handles, Line2D([], [], color="grey", label="20th to 80th percentile")]

@@ -79,9 +79,9 @@ def programs(workload, dtype, cases):
 def by_torch(case, *taken):
     from experiments.benchmarks import torch_rivals as torch
 
-    operands = [torch.tensor(a) for a in taken]
-    run = torch.with_gradient(torch.linear, differentiated=2)
-    return {
-        p.Key(*case, p.VALUE, p.TORCH): p.as_it_is(torch.value(torch.linear), operands),
-        p.Key(*case, p.GRADIENT, p.TORCH): p.as_it_is(run, [torch.one(), *operands]),
-    }
+    operands, found = [torch.tensor(a) for a in taken], {}
+    for name, f in torch.functions((LINEAR, "")).items():
+        found[p.Key(*case, p.VALUE, name)] = p.as_it_is(torch.value(f), operands, torch.wait)
+        run = torch.with_gradient(f, differentiated=2)
+        found[p.Key(*case, p.GRADIENT, name)] = p.as_it_is(run, [torch.one(), *operands], torch.wait)
+    return found

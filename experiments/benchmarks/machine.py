@@ -15,7 +15,10 @@ import jax
 import jsoftmax
 from experiments.benchmarks import programs as p
 
-PACKAGES = dict.fromkeys(("jax.nn", "autodiff", *p.YARDSTICKS), "jax") | {"matmul + optax": "optax"}  # if not its name
+PACKAGES = dict.fromkeys(("jax.nn", "autodiff", *p.YARDSTICKS), "jax") | {
+    "matmul + optax": "optax",
+    p.COMPILED: "torch",
+}  # if not its name
 MEASURED = ("jsoftmax", "experiments", ":(exclude)*/results/*")  # writing down the results is no change
 
 

@@ -7,7 +7,6 @@ program that follows; between the two there is a pause and a call without the cl
 
 import time
 
-import jax
 import numpy as np
 from tqdm import tqdm
 
@@ -17,28 +16,51 @@ WARM_UP = 2
 PAUSE = 0.02  # seconds: OpenMP's threads spin for a few milliseconds
 
 
-def seconds(program, calls):
-    """Mean time of a call. Arguments are made, and results freed, while the clock stands."""
+def seconds(program, calls, together=False):
+    """Mean time of a call. Arguments are made, and results freed, while the clock stands.
+
+    `together` calls follow each other on the device without waiting: what it takes to start one is not in the time.
+    """
+    if together:
+        given = program.wait([program.arguments() for _ in range(calls)])
+        started = time.perf_counter()
+        for arguments in given:
+            result = program.run(*arguments)
+        program.wait(result)
+        return (time.perf_counter() - started) / calls
     total = 0.0
     for _ in range(calls):
-        given = jax.block_until_ready(program.arguments())
+        given = program.wait(program.arguments())
         started = time.perf_counter()
-        result = jax.block_until_ready(program.run(*given))
+        result = program.wait(program.run(*given))
         total += time.perf_counter() - started
         del result
     return total / calls
 
 
-def timed(found, rounds, calls, description):
+def working(found):
+    """Without the kernels of others that do not run on this machine, or on such arrays; each is called once."""
+    kept = dict(found)
+    for key, program in found.items():
+        if key.function in p.OF_TORCH and key.function != p.TORCH:
+            try:
+                seconds(program, 1)
+            except Exception as error:
+                tqdm.write(f"LEFT OUT: {key.function}, {key.operator}, {key.mode}: {type(error).__name__}: {error}")
+                del kept[key]
+    return kept
+
+
+def timed(found, rounds, calls, description, together=False):
     """Key → seconds of every round after the warm-up."""
     times, by_torch = {key: [] for key in found}, False
     for i in tqdm(range(WARM_UP + rounds), desc=description, unit="round", leave=False):
         for key in list(found)[:: 1 if i % 2 else -1]:
-            if by_torch != (key.function == p.TORCH):
+            if by_torch != (key.function in p.OF_TORCH):
                 by_torch = not by_torch
                 time.sleep(PAUSE)
                 seconds(found[key], 1)
-            times[key].append(seconds(found[key], calls))
+            times[key].append(seconds(found[key], calls, together))
     return {key: np.array(t[WARM_UP:]) for key, t in times.items()}
 
 

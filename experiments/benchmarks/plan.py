@@ -8,6 +8,7 @@ from experiments.benchmarks.operators import CASES, label
 from experiments.benchmarks.programs import YARDSTICK
 from experiments.benchmarks.workloads import BY_NAME, DTYPES, SPATIAL, WORKLOADS, Workload
 
+BACKENDS = ("cpu", "gpu")
 LABELS = {label(*case): case for case in (*CASES, *linear.CASES)}
 
 
@@ -18,9 +19,9 @@ class Part(NamedTuple):
     in_place: tuple[tuple[str, str], ...]  # those measured with donated logits too
 
 
-def plan(full, names=()):
-    """The parts of the quick or the full run, of all workloads or of those named."""
-    chosen = [w for w in WORKLOADS if not names or w.name in names]
+def plan(full, names=(), on="cpu"):
+    """The parts of the quick or the full run, of all workloads for a backend or of those named."""
+    chosen = [w for w in WORKLOADS if (w.name in names if names else w.on == on)]
     parts = {w.name: _full(w) if full else _quick(w) for w in chosen}
     missing = [name for name in names if not parts.get(name)]
     if missing:
@@ -70,9 +71,10 @@ _ORDER = ((YARDSTICK, ""), *CASES, *linear.CASES)
 
 @functools.cache
 def _places():
-    return {(part.workload.name, part.dtype): i for i, part in enumerate(plan(full=True))}
+    parts = [part for on in BACKENDS for part in plan(full=True, on=on)]
+    return {(part.workload.name, part.dtype): i for i, part in enumerate(parts)}
 
 
 @functools.cache
 def _quick_cases():
-    return {(part.workload.name, part.dtype): part.cases for part in plan(full=False)}
+    return {(part.workload.name, part.dtype): part.cases for on in BACKENDS for part in plan(full=False, on=on)}

@@ -42,7 +42,7 @@ def by_case(rows):
 
 def jax_ratio(functions):
     """Ours to the best rival that is made with JAX, of the rows of one case."""
-    return max(row["ratio"] for function, row in functions.items() if function not in (p.OURS, p.TORCH))
+    return max(row["ratio"] for function, row in functions.items() if function not in (p.OURS, *p.OF_TORCH))
 
 
 def geometric_mean(rows):
@@ -62,7 +62,11 @@ def compiling(rows):
     """Ours beside the best JAX rival, which is here the one that takes the least."""
     found = []
     for functions in by_case(rows).values():
-        took = {f: row["compile_ms"] for f, row in functions.items() if f != p.TORCH and row["compile_ms"] is not None}
+        took = {
+            f: row["compile_ms"]
+            for f, row in functions.items()
+            if f not in p.OF_TORCH and row["compile_ms"] is not None
+        }
         if p.OURS in took:
             found.append(took.pop(p.OURS) / min(took.values()))
     if not found:

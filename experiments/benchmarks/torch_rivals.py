@@ -1,14 +1,19 @@
-"""PyTorch on CPU: the same cases, keyed as `operators.CASES`, on tensors.
+"""PyTorch, eager and on a GPU compiled too, and kernels that are written for it: the same cases, keyed as
+`operators.CASES`, on tensors of the device on which JAX runs.
 
 Imported only where torch is installed. Its cross-entropy has the classes on axis 1, as all workloads have them.
 """
 
+from importlib.util import find_spec
+
+import jax
 import numpy as np
 import torch
 import torch.nn.functional as F
 
+from experiments.benchmarks import programs as p
 from experiments.benchmarks.operators import IGNORED, SMOOTHING, Z_LOSS
-from experiments.benchmarks.workloads import CROSS_ENTROPY, INTEGER, SPATIAL
+from experiments.benchmarks.workloads import CROSS_ENTROPY, INTEGER, LINEAR, SPATIAL
 
 
 def _losses(x, labels, **options):
@@ -20,7 +25,7 @@ def _squared_log_partition(x):
 
 
 def _all_options(x, labels):
-    weights = torch.tensor((0.5, 1.5), dtype=x.dtype).repeat(x.shape[1] // 2 + 1)[: x.shape[1]]
+    weights = torch.tensor((0.5, 1.5), dtype=x.dtype, device=x.device).repeat(x.shape[1] // 2 + 1)[: x.shape[1]]
     return _losses(x, labels, weight=weights, label_smoothing=SMOOTHING) + Z_LOSS * _squared_log_partition(x)
 
 
@@ -49,8 +54,50 @@ def linear(inputs, weight, labels):
 def tensor(array):
     """A copy of a JAX array; torch wants labels of 64 bits, and NumPy has no bfloat16 of its own."""
     if np.issubdtype(array.dtype, np.integer):
-        return torch.tensor(np.asarray(array, np.int64))
-    return torch.tensor(np.asarray(array, np.float32)).to(getattr(torch, str(array.dtype)))
+        return torch.tensor(np.asarray(array, np.int64), device=device())
+    return torch.tensor(np.asarray(array, np.float32), device=device()).to(getattr(torch, str(array.dtype)))
+
+
+def device():
+    return "cuda" if jax.default_backend() == "gpu" else "cpu"
+
+
+def wait(result):
+    if device() == "cuda":
+        torch.cuda.synchronize()
+    return result
+
+
+def functions(case):
+    """Name → function of tensors, of all that are installed; compiled and hand-written ones on a GPU."""
+    found = {p.TORCH: linear if case[0] == LINEAR else FUNCTIONS[case]}
+    if device() == "cuda":
+        found[p.COMPILED] = torch.compile(found[p.TORCH])
+        found |= {name: rival for name, rival in _kernels(case).items() if rival}
+    return found
+
+
+def _kernels(case):
+    """Triton and CuTe kernels, where their packages are at hand."""
+    found = {}
+    if find_spec("liger_kernel"):
+        from liger_kernel.transformers import functional as liger
+
+        found["liger-kernel"] = {
+            ("softmax", ""): liger.liger_softmax,
+            (INTEGER, ""): lambda x, labels: liger.liger_cross_entropy(x, labels, reduction="none"),
+            (LINEAR, ""): lambda x, w, labels: liger.liger_fused_linear_cross_entropy(x, w.T, labels),
+        }.get(case)
+    if find_spec("cut_cross_entropy"):
+        from cut_cross_entropy import linear_cross_entropy
+
+        found["cut-cross-entropy"] = {(LINEAR, ""): lambda x, w, labels: linear_cross_entropy(x, w.T, labels)}.get(case)
+    if find_spec("quack"):
+        from quack.cross_entropy import cross_entropy
+        from quack.softmax import softmax
+
+        found["quack-kernels"] = {("softmax", ""): softmax, (INTEGER, ""): cross_entropy}.get(case)
+    return found
 
 
 def value(f):
@@ -70,4 +117,4 @@ def with_gradient(f, differentiated=1):
 
 def one():
     """The cotangent of a mean."""
-    return torch.ones(())
+    return torch.ones((), device=device())

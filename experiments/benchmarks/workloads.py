@@ -2,7 +2,7 @@
 
 `quick` are the cases that `make bench` measures, by dtype, and `in_place` those that it measures again with donated
 logits. `make bench-full` measures every case in both dtypes. Rows are as few as still leave the caches, so that a
-program takes milliseconds on two cores.
+program takes milliseconds on two cores; those of a GPU take as long there.
 """
 
 from typing import NamedTuple
@@ -23,6 +23,7 @@ class Workload(NamedTuple):
     kind: str = "compiled"  # "compiled", "eager" or "linear"
     calls: int = 1  # timed together in a round
     rounds: int = 10  # at most
+    on: str = "cpu"  # the backend that it is for
 
 
 def _float32(*cases):
@@ -121,5 +122,60 @@ WORKLOADS = (
         {},
         kind="linear",
     ),
+)
+
+
+def _gpu(name, shape, reason, quick, kind="compiled"):
+    return Workload(f"{name}, GPU", shape, reason, quick, kind=kind, calls=20, rounds=20, on="gpu")
+
+
+def _half(*cases):
+    return {"bfloat16": cases}
+
+
+WORKLOADS += (
+    _gpu(
+        "ImageNet",
+        (65536, 1000),
+        "a classifier's batch, of rows that one warp reads",
+        _float32("softmax", "log_softmax", "logsumexp", CROSS_ENTROPY, INTEGER, f"{INTEGER}, all options")
+        | _half(INTEGER),
+    ),
+    _gpu(
+        "attention",
+        (8 * 32 * 1024, 1024),
+        "scores of 8 sequences of 1024 tokens with 32 heads",
+        _half("softmax", "softmax, β"),
+    ),
+    _gpu(
+        "8192 classes",
+        (16384, 8192),
+        "rows that a GPU has on chip",
+        _half("softmax", "log_softmax", "logsumexp", CROSS_ENTROPY, INTEGER) | _float32("softmax", INTEGER),
+    ),
+    _gpu("16384 classes", (8192, 16384), "the longest rows that a GPU has on chip", _half("softmax", "log_softmax")),
+    _gpu(
+        "GPT-2",
+        (8192, 50257),
+        "29 · 1733 classes: no tile and no vector divides them",
+        _half("softmax", "logsumexp", INTEGER) | _float32(INTEGER),
+    ),
+    _gpu(
+        "Llama-3",
+        (8192, 128256),
+        "2.1 GB of logits in half precision",
+        _half(
+            "softmax", "log_softmax", "logsumexp", CROSS_ENTROPY, INTEGER, f"{INTEGER}, β", f"{INTEGER}, all options"
+        ),
+    ),
+    _gpu("Gemma", (4096, 262144), "the largest vocabulary in use, a power of two", _half("softmax", INTEGER)),
+    _gpu(
+        "segmentation",
+        (8, 21, 512, 512),
+        "Pascal VOC's classes on axis 1, with two million positions behind it",
+        _float32("softmax", SPATIAL),
+    ),
+    _gpu("linear 32k", (8192, 2048, 32768), "0.5 GB of logits, 0.2 GB of operands", _half(LINEAR), "linear"),
+    _gpu("linear Llama-3", (8192, 4096, 128256), "2.1 GB of logits, 1.1 GB of operands", _half(LINEAR), "linear"),
 )
 BY_NAME = {workload.name: workload for workload in WORKLOADS}
