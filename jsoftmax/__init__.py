@@ -2,10 +2,17 @@
 
 from jsoftmax._core.reduce import weighted_mean as weighted_mean
 from jsoftmax._core.rule import forward_mode as forward_mode
+from jsoftmax._core.trees import Tree as Tree
 from jsoftmax._ops.cross_entropy import softmax_cross_entropy as softmax_cross_entropy
 from jsoftmax._ops.cross_entropy import (
     softmax_cross_entropy_with_integer_labels as softmax_cross_entropy_with_integer_labels,
 )
+from jsoftmax._ops.hierarchical import hierarchical_log_prob as hierarchical_log_prob
+from jsoftmax._ops.hierarchical import hierarchical_predict as hierarchical_predict
+from jsoftmax._ops.hierarchical import hierarchical_sample as hierarchical_sample
+from jsoftmax._ops.hierarchical import hierarchical_softmax_loss as hierarchical_softmax_loss
+from jsoftmax._ops.hierarchical import huffman_tree as huffman_tree
+from jsoftmax._ops.hierarchical import tree_from_codes as tree_from_codes
 from jsoftmax._ops.linear import linear_softmax_cross_entropy as linear_softmax_cross_entropy
 from jsoftmax._ops.logmeanexp import logmeanexp as logmeanexp
 from jsoftmax._ops.logsumexp import logsumexp as logsumexp

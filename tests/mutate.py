@@ -57,6 +57,7 @@ class Mutant(NamedTuple):
 CORE_AXES, CORE_LABELS, CORE_MEAN = "_core/axes.py", "_core/labels.py", "_core/reduce.py"
 REFERENCE, STATISTICS, PULLBACK = "_partition/reference.py", "_partition/statistics.py", "_partition/pullback.py"
 PENALTIES, SPATIAL = "_partition/penalties.py", "_ops/spatial.py"
+HIERARCHICAL = "_ops/hierarchical.py"
 LABELLED, LAYER, STREAMED = "_partition/labelled.py", "_partition/layer.py", "_partition/streamed.py"
 LINEAR = "_ops/linear.py"
 CROSS_ENTROPY, LOGSUMEXP, SOFTMAX = "_ops/cross_entropy.py", "_ops/logsumexp.py", "_ops/softmax.py"
@@ -769,6 +770,48 @@ MUTANTS = (
         "exp, expm1 = _highest(lax.exp), _highest(lax.expm1)",
         "exp, expm1 = lax.exp, lax.expm1",
         "test_platforms.py -k lowers",
+    ),
+    Mutant(
+        "path-label-out-of-range",
+        HIERARCHICAL,
+        "jnp.where(known, turns.astype(jnp.int32), -1), rests)",
+        "turns.astype(jnp.int32), rests)",
+        "test_hierarchical.py -k no_class",
+    ),
+    Mutant(
+        "path-without-its-end",
+        HIERARCHICAL,
+        "    rests = ~mask & known\n",
+        "    rests = jnp.zeros_like(mask)\n",
+        "test_hierarchical.py -k losses",
+    ),
+    Mutant(
+        "path-ignored-input",
+        HIERARCHICAL,
+        "x = jnp.where(kept[:, None], inputs.astype(wide), 0)",
+        "x = inputs.astype(wide)",
+        "test_hierarchical.py -k no_class",
+    ),
+    Mutant(
+        "path-node-that-wraps",
+        HIERARCHICAL,
+        "jnp.where((paths >= 0) & (paths < count), paths, count)",
+        "paths",
+        "test_hierarchical.py -k outside",
+    ),
+    Mutant(
+        "package-merge-without-leaves",
+        "_core/trees.py",
+        "taken = 2 * (taken - light)",
+        "taken = taken - light",
+        "test_hierarchical.py -k 'no_tree_is_shorter or geometrically'",
+    ),
+    Mutant(
+        "beam-leaf-goes-on-twice",
+        HIERARCHICAL,
+        "jnp.full_like(log_p, -jnp.inf)])",
+        "log_p])",
+        "test_hierarchical.py -k beam",
     ),
     Mutant(
         "choice-between-the-sums",

@@ -44,7 +44,19 @@ SIGNATURES = {
     "weighted_mean": "(losses, weights=None, *, axis_name=None)",
     "forward_mode": "()",
 }
-OPERATORS = [name for name in SIGNATURES if name not in ("weighted_mean", "forward_mode", SPATIAL, LINEAR)]
+WAYS = "bias=None, beta=1.0, temperature=None, base=None"
+HIERARCHICAL = {
+    "Tree": "(paths, codes, mask)",
+    "huffman_tree": "(counts, *, max_length=None)",
+    "tree_from_codes": "(codes)",
+    "hierarchical_softmax_loss": f"(inputs, node_weight, labels, tree, *, {WAYS}, ignore_label=None)",
+    "hierarchical_log_prob": f"(inputs, node_weight, tree, *, {WAYS})",
+    "hierarchical_predict": f"(inputs, node_weight, tree, *, beam_size=1, {WAYS})",
+    "hierarchical_sample": f"(key, inputs, node_weight, tree, *, {WAYS})",
+}
+OTHERS = ("weighted_mean", "forward_mode", SPATIAL, LINEAR, *HIERARCHICAL)
+SIGNATURES |= HIERARCHICAL
+OPERATORS = [name for name in SIGNATURES if name not in OTHERS]
 THREE_NAMES = [name for name in OPERATORS if "temperature" in SIGNATURES[name]]
 LOSSES = (DIST, INT)
 

@@ -19,8 +19,13 @@ SECTIONS = ("Args", "Returns", "Raises", "Derivatives", "References", "Examples"
 WITHOUT = {  # what there is nothing to say about
     "weighted_mean": {"References"},
     "forward_mode": {"Args", "Raises", "Derivatives", "References"},
+    "Tree": {"Returns", "Raises", "Derivatives", "References"},
+    "huffman_tree": {"Derivatives"},
+    "tree_from_codes": {"Derivatives", "References"},
+    "hierarchical_predict": {"Derivatives"},
+    "hierarchical_sample": {"Derivatives"},
 }
-SAVES = set(PUBLIC) - {"weighted_mean", "forward_mode"}  # these two have no rule of their own
+SAVES = {name for name in PUBLIC if "Derivatives" not in WITHOUT.get(name, ())} - {"weighted_mean"}  # plain JAX
 FENCE = re.compile(r"^( *)```python[^\n]*\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 
 

@@ -291,7 +291,53 @@ def rows_of_the_linear_layer():
         yield LINEAR, arguments(LINEAR, **changed), exception, wanted
 
 
-TABLE = list(rows())
+TREE = jsoftmax.huffman_tree([3, 2, 1])
+PATHS, LOG_PROB, PREDICT = "hierarchical_softmax_loss", "hierarchical_log_prob", "hierarchical_predict"
+
+
+def tree_rows():
+    """The same of what is given to trees; `huffman_tree` and `tree_from_codes` take what is on the host."""
+    layer = {"inputs": full((3, 5)), "node_weight": full((2, 5)), "tree": TREE}
+    for changed, exception, *wanted in (
+        ({"tree": tuple(TREE)}, TypeError, "`tree` must be a jsoftmax.Tree", "got tuple"),
+        ({"tree": TREE._replace(mask=TREE.codes)}, TypeError, "`tree` must have integer paths", "int8 and int8"),
+        ({"tree": TREE._replace(codes=TREE.codes[:, 0])}, ValueError, "three tables of one shape", "(3, 2), (3,) and"),
+        ({"inputs": full((3, 4))}, ValueError, "`inputs` (3, 4)", "`node_weight` (2, 5)", "got 4"),
+        ({"node_weight": full(5)}, ValueError, "`node_weight` must have two axes", "got shape (5,)"),
+        ({"node_weight": full((3, 5))}, ValueError, "each of the 2 inner nodes", "got shape (3, 5)"),
+        ({"bias": full(3)}, ValueError, "`bias` must have one entry an inner node, shape (2,)", "got (3,)"),
+        ({"beta": full(4)}, ValueError, "`beta` must broadcast", "got shape (4,)"),
+    ):
+        yield PATHS, layer | {"labels": Y} | changed, exception, wanted
+        yield LOG_PROB, layer | changed, exception, wanted
+    yield PATHS, layer | {"labels": Y[:2]}, ValueError, ("`labels` must have the shape", "got (2,)")
+    yield PREDICT, layer | {"beam_size": 0}, ValueError, ("`beam_size` must be at least 1", "got 0")
+    yield PREDICT, layer | {"beam_size": 1.5}, TypeError, ("`beam_size` must be an int", "got float")
+    for given, exception, *wanted in (
+        ({"counts": []}, ValueError, "`counts` must have one entry a class, at least one", "got shape (0,)"),
+        ({"counts": [[1, 2]]}, ValueError, "`counts` must have one entry a class", "got shape (1, 2)"),
+        ({"counts": [2, -1]}, ValueError, "`counts` must be finite and not negative", "class 1"),
+        ({"counts": [np.nan, 1]}, ValueError, "`counts` must be finite and not negative", "class 0"),
+        ({"counts": ["a"]}, TypeError, "`counts` must be real", "got dtype <U1"),
+        ({"counts": [1] * 9, "max_length": 3}, ValueError, "`max_length` must be at least 4 for 9 classes", "got 3"),
+        ({"counts": [1, 2], "max_length": 1.0}, TypeError, "`max_length` must be an int or None", "got float"),
+    ):
+        yield "huffman_tree", given, exception, wanted
+    for codes, exception, *wanted in (
+        ([], ValueError, "`codes` must have one entry a class, at least one", "got none"),
+        (["0", "2"], ValueError, "`codes` must be of turns 0 and 1", "got '2' for class 1"),
+        (["0", "x"], TypeError, "`codes` must be a sequence of sequences of 0 and 1"),
+    ):
+        yield "tree_from_codes", {"codes": codes}, exception, wanted
+
+
+def test_counts_of_a_traced_array_are_refused():
+    with pytest.raises(TypeError) as error:
+        jax.jit(jsoftmax.huffman_tree)(jnp.ones(3))
+    check_message("huffman_tree", error, TypeError, ("`counts` must be on the host", "build the tree outside"))
+
+
+TABLE = [*rows(), *tree_rows()]
 
 
 def check_message(name, error, exception, fragments):
@@ -303,7 +349,7 @@ def check_message(name, error, exception, fragments):
     assert error.value.__suppress_context__ or error.value.__context__ is None
 
 
-@pytest.mark.parametrize("operator", (*OPERATORS, "weighted_mean", SPATIAL, LINEAR))
+@pytest.mark.parametrize("operator", dict.fromkeys(name for name, *_ in TABLE))
 def test_refused(operator):
     """T19 for axes, T28 for dtypes, L05 for labels."""
     for name, given, exception, fragments in TABLE:
@@ -393,7 +439,7 @@ def lines_of_checks(error):
 
 
 def test_every_way_to_refuse_is_in_the_table():
-    """One row at least for each `raise` of the checks, but for what only a mesh can show."""
+    """One row at least for each `raise` of the checks, but for what only a mesh or a trace can show."""
     tree = ast.parse(inspect.getsource(check))
     raised = [node for node in ast.walk(tree) if isinstance(node, ast.Raise)]
     seen = set()
@@ -402,5 +448,8 @@ def test_every_way_to_refuse_is_in_the_table():
             getattr(jsoftmax, name)(**given)
         seen |= lines_of_checks(error)
     seen |= lines_of_checks(varying_rows())
+    with pytest.raises(TypeError) as error:
+        jax.jit(jsoftmax.huffman_tree)(jnp.ones(3))
+    seen |= lines_of_checks(error)
     missed = [node.lineno for node in raised if not seen & set(range(node.lineno, node.end_lineno + 1))]
     assert missed == []

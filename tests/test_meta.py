@@ -33,7 +33,9 @@ NO_OPERATOR = {
     "forward_mode",
     "spatial_softmax_cross_entropy",
     "linear_softmax_cross_entropy",
-}  # a reduction, a context, two that have other arguments and tests of their own
+    *("Tree", "huffman_tree", "tree_from_codes", "hierarchical_softmax_loss", "hierarchical_log_prob"),
+    *("hierarchical_predict", "hierarchical_sample"),
+}  # a reduction, a context, a table, and those that have other arguments and tests of their own
 
 
 def called(node):

@@ -7,6 +7,7 @@ import functools
 import operator as op
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -14,6 +15,7 @@ from jax import Array
 from jsoftmax._core import axes as ax
 from jsoftmax._core import dtypes, mesh
 from jsoftmax._core.labels import UNREPRESENTABLE
+from jsoftmax._core.trees import Tree
 
 Operand = Array | np.ndarray
 
@@ -157,12 +159,14 @@ def label_smoothing(name: str, value: Any, logits_dtype: Any, rows: tuple[int, .
     return smoothing
 
 
-def class_numbers(name: str, argument: str, value: Any, logits_dtype: Any, classes: int) -> Operand | None:
+def class_numbers(
+    name: str, argument: str, value: Any, logits_dtype: Any, count: int, what: str = "a class"
+) -> Operand | None:
     if value is None:
         return None
     value = _computing(real(name, argument, value), logits_dtype)
-    if value.shape != (classes,):
-        raise ValueError(f"{name}: `{argument}` must have one entry a class, shape ({classes},), got {value.shape}.")
+    if value.shape != (count,):
+        raise ValueError(f"{name}: `{argument}` must have one entry {what}, shape ({count},), got {value.shape}.")
     return value
 
 
@@ -178,11 +182,13 @@ def soft_cap(name: str, value: Any, logits_dtype: Any) -> Operand | None:
     return value
 
 
-def linear(name: str, inputs: Any, weight: Any, class_axis: Any) -> tuple[Operand, Operand, int]:
+def linear(
+    name: str, inputs: Any, weight: Any, class_axis: Any, argument: str = "weight"
+) -> tuple[Operand, Operand, int]:
     """A linear layer and what it is applied to; the class axis of its weight."""
-    inputs, weight = real(name, "inputs", inputs), real(name, "weight", weight)
+    inputs, weight = real(name, "inputs", inputs), real(name, argument, weight)
     if weight.ndim != 2:
-        raise ValueError(f"{name}: `weight` must have two axes, got shape {weight.shape}.")
+        raise ValueError(f"{name}: `{argument}` must have two axes, got shape {weight.shape}.")
     if inputs.ndim < 1:
         raise ValueError(f"{name}: `inputs` must have an axis of features, got shape ().")
     found = axes(name, class_axis, 2, "class_axis")
@@ -190,9 +196,10 @@ def linear(name: str, inputs: Any, weight: Any, class_axis: Any) -> tuple[Operan
         raise ValueError(f"{name}: `class_axis` must be one axis, got {class_axis}.")
     (axis,) = found
     if inputs.shape[-1] != weight.shape[1 - axis]:
+        fix = f" If that axis has the classes give class_axis={1 - axis}." if argument == "weight" else ""
         raise ValueError(
-            f"{name}: `inputs` {inputs.shape} must have as many features as `weight` {weight.shape} has on axis "
-            f"{1 - axis}, got {inputs.shape[-1]}. If that axis has the classes give class_axis={1 - axis}."
+            f"{name}: `inputs` {inputs.shape} must have as many features as `{argument}` {weight.shape} has on axis "
+            f"{1 - axis}, got {inputs.shape[-1]}.{fix}"
         )
     return inputs, weight, axis
 
@@ -295,3 +302,71 @@ def ignore_label(name: str, ignore: Any) -> Operand | None:
             f"{name}: `ignore_label` must be an integer or None, got dtype {ignore.dtype} and shape {ignore.shape}."
         )
     return ignore.astype(np.int32) if isinstance(ignore, np.ndarray) else ignore
+
+
+def counts(name: str, value: Any) -> np.ndarray:
+    """How often each class occurs: on the host, for a tree is built from them."""
+    try:
+        given = np.asarray(value)
+    except jax.errors.TracerArrayConversionError:
+        raise TypeError(f"{name}: `counts` must be on the host, got a traced array: build the tree outside.") from None
+    if given.dtype.kind not in "iuf":
+        raise TypeError(f"{name}: `counts` must be real, got dtype {given.dtype}.")
+    if given.ndim != 1 or given.size == 0:
+        raise ValueError(f"{name}: `counts` must have one entry a class, at least one, got shape {given.shape}.")
+    given = given.astype(np.float64)
+    if not (np.isfinite(given) & (given >= 0)).all():
+        worst = int(np.argmin(np.isfinite(given) & (given >= 0)))
+        raise ValueError(f"{name}: `counts` must be finite and not negative, got one that is not for class {worst}.")
+    return given
+
+
+def max_length(name: str, value: Any, classes: int) -> int:
+    """Long enough for so many classes."""
+    shortest = max(classes - 1, 0).bit_length()
+    try:
+        given = op.index(value)
+    except TypeError:
+        raise TypeError(f"{name}: `max_length` must be an int or None, got {type(value).__name__}.") from None
+    if given < shortest:
+        raise ValueError(f"{name}: `max_length` must be at least {shortest} for {classes} classes, got {given}.")
+    return min(given, max(classes - 1, 0))
+
+
+def codes(name: str, value: Any) -> list[tuple[int, ...]]:
+    """The turns of each class."""
+    try:
+        found = [tuple(int(turn) if isinstance(turn, str) else op.index(turn) for turn in code) for code in value]
+    except (TypeError, ValueError):
+        raise TypeError(f"{name}: `codes` must be a sequence of sequences of 0 and 1, or of strings of them.") from None
+    if not found:
+        raise ValueError(f"{name}: `codes` must have one entry a class, at least one, got none.")
+    for w, code in enumerate(found):
+        if not set(code) <= {0, 1}:
+            raise ValueError(f"{name}: `codes` must be of turns 0 and 1, got {value[w]!r} for class {w}.")
+    return found
+
+
+def tree(name: str, value: Any) -> tuple[Tree, int]:
+    """A tree and the number of its classes."""
+    if not isinstance(value, Tree):
+        raise TypeError(f"{name}: `tree` must be a jsoftmax.Tree, got {type(value).__name__}.")
+    paths, codes, mask = (array(name, f"tree.{field}", a) for field, a in zip(Tree._fields, value, strict=True))
+    whole = jnp.issubdtype(paths.dtype, jnp.integer) and jnp.issubdtype(codes.dtype, jnp.integer)
+    if not whole or mask.dtype != bool:
+        got = f"{paths.dtype}, {codes.dtype} and {mask.dtype}"
+        raise TypeError(f"{name}: `tree` must have integer paths and codes and a boolean mask, got {got}.")
+    if paths.ndim != 2 or paths.shape[0] == 0 or not paths.shape == codes.shape == mask.shape:
+        got = f"{paths.shape}, {codes.shape} and {mask.shape}"
+        raise ValueError(f"{name}: `tree` must have three tables of one shape [V, L], V at least 1, got {got}.")
+    return Tree(paths, codes, mask), paths.shape[0]
+
+
+def beam_size(name: str, value: Any) -> int:
+    try:
+        given = op.index(value)
+    except TypeError:
+        raise TypeError(f"{name}: `beam_size` must be an int, got {type(value).__name__}.") from None
+    if given < 1:
+        raise ValueError(f"{name}: `beam_size` must be at least 1, got {given}.")
+    return given

@@ -166,12 +166,12 @@ def _checked(name, x, axis, where, beta, temperature, base, axis_name):
 
 @functools.partial(jax.jit, static_argnums=(3, 4))
 def _softmax(x, where, beta, axes, kind):
-    return _ruled_softmax(*prepare(x, where, beta, kind, axes, True), axes)
+    return softmax_of(*prepare(x, where, beta, kind, axes, True), axes)
 
 
 @functools.partial(jax.jit, static_argnums=(3, 4))
 def _log_softmax(x, where, beta, axes, kind):
-    return _ruled_log_softmax(*prepare(x, where, beta, kind, axes, True), axes)
+    return log_softmax_of(*prepare(x, where, beta, kind, axes, True), axes)
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
@@ -209,7 +209,7 @@ def _bars(t_bar, x, beta, where, stats, axes):
     return x_bar, None, ax.sum_to(pullback.to_beta(t_bar, x, beta, where, stats, axes), beta.shape)
 
 
-_ruled_softmax = with_vjp(_softmax_primal, _softmax_fwd, _softmax_bwd, static=(3,))
+softmax_of = with_vjp(_softmax_primal, _softmax_fwd, _softmax_bwd, static=(3,))
 
 
 def _log_softmax_primal(x, where, beta, axes):
@@ -234,7 +234,7 @@ def _log_softmax_bwd(axes, residuals, g):
     return _bars(t_bar, x, beta, where, stats, axes)
 
 
-_ruled_log_softmax = with_vjp(_log_softmax_primal, _log_softmax_fwd, _log_softmax_bwd, static=(3,))
+log_softmax_of = with_vjp(_log_softmax_primal, _log_softmax_fwd, _log_softmax_bwd, static=(3,))
 
 
 def _jacobian_primal(x, beta, axes):
