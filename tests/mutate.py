@@ -760,9 +760,23 @@ MUTANTS = (
     Mutant(
         "on-chip-ties",
         "_partition/resident.py",
-        "jnp.where(total >= 2, total - 1, below)",
-        "below",
+        "jnp.where(total >= 2, total - 1, jnp.where(total < 0.5, -1, below))",
+        "jnp.where(total < 0.5, -1, below)",
         "test_platforms.py -k 'values_and_cotangents and cuda'",
+    ),
+    Mutant(
+        "on-chip-nothing-as-something",
+        "_partition/resident.py",
+        "jnp.where(total < 0.5, -1, below)",
+        "below",
+        "test_platforms.py -k no_penalty",
+    ),
+    Mutant(
+        "on-chip-mask-beside-minus-infinity",
+        "_partition/resident.py",
+        "if not fits(x, beta, axes, fine):\n        return otherwise",
+        "if where is not None or not fits(x, beta, axes, fine):\n        return otherwise",
+        "test_platforms.py -k to_the_bit",
     ),
     Mutant(
         "default-accuracy",

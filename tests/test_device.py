@@ -79,7 +79,14 @@ def test_losses_of_long_rows(n, dtype):
     tolerance.check(bar, expected, dtype, tolerance.COTANGENT["x"], f"gradient on {n}", gap=gap + mean_gap[:, None])
 
 
-@pytest.mark.parametrize("case", registry.CASES, ids=registry.label)
+QUICK = ("softmax", "logsumexp", registry.INTEGER)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(c, marks=() if registry.label(c) in QUICK else pytest.mark.slow) for c in registry.CASES],
+    ids=registry.label,
+)
 def test_the_same_bits_each_time(case):
     s = registry.sample(case, inputs.BY_NAME["past a lane"], np.float32, "row")
     g = registry.cotangent(case, s)

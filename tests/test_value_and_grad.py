@@ -14,6 +14,7 @@ from tests.verify import DEFAULT, on, verify
 
 NEGATIVE, THIRD = inputs.BETAS["negative"], inputs.BETAS["third"]
 ALL_BETAS = tuple(inputs.BETAS.values())  # where β has most to break
+FEW_BETAS = (0.0, NEGATIVE, THIRD, np.inf)
 HARD = ("normal", "loud", "ties", "confident", "holes", "mask on holes", "huge", "huge half", "one live", "axes (2, 0)")
 PLAIN = (
     "faint",
@@ -29,12 +30,20 @@ PLAIN = (
 UNGIVEN = ("ties", "confident", "mask on holes", "huge", "inf row")  # β = 1 as a constant: another program
 BY_ROW = ("ties", "mask on holes", "axes (2, 0)")  # a β for each row: a third program
 CASES = pytest.mark.parametrize("case", registry.CASES, ids=registry.label)
+LONG = ("softmax_jacobian", "logsumexp-b")  # programs that take long to compile
+
+
+def fast(*slow):
+    """Every case, those named only in the slow lane."""
+    marked = [pytest.param(c, marks=pytest.mark.slow if registry.label(c) in slow else ()) for c in registry.CASES]
+    return pytest.mark.parametrize("case", marked, ids=registry.label)
 
 
 @CASES
 def test_float32_jit(case):
     for row in on(case, np.float32, (*HARD, *PLAIN)):
-        for beta in ALL_BETAS if row.name in HARD else (NEGATIVE,):
+        betas = FEW_BETAS if registry.label(case) in LONG else ALL_BETAS
+        for beta in betas if row.name in HARD else (NEGATIVE,):
             verify(case, row, np.float32, beta, jit=True)
         if row.name in UNGIVEN:
             verify(case, row, np.float32, DEFAULT, jit=True)
@@ -42,7 +51,7 @@ def test_float32_jit(case):
             verify(case, row, np.float32, "row", jit=True)
 
 
-@CASES
+@fast(*LONG)
 def test_float32_eager(case):
     """As a user types it: XLA sees the operator alone, and its cotangents in a second program."""
     for row in on(case, np.float32, ("ties", "confident", "mask on holes", "nan row", "huge")):
@@ -50,7 +59,7 @@ def test_float32_eager(case):
             verify(case, row, np.float32, beta, jit=False)
 
 
-@CASES
+@fast("logmeanexp", "logsumexp-b")
 def test_every_static_argument(case):
     for static in case.statics[1:]:
         for row in on(case, np.float32, ("normal", "axes (2, 0)", "all axes", "mask on axis 0")):
@@ -58,7 +67,7 @@ def test_every_static_argument(case):
                 verify(case, row, np.float32, beta, jit=True, static=static)
 
 
-@CASES
+@fast("logsumexp-b", "softmax_cross_entropy_with_integer_labels-ignore_label")
 def test_float64(case):
     with jax.enable_x64(True):
         for row in on(case, np.float64, ("normal", "ties", "confident", "mask on holes", "huge", "axes (2, 0)")):

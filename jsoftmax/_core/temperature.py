@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jsoftmax._core import accurate
+
 
 @jax.custom_jvp
 def _of_temperature(temperature: Array) -> Array:
@@ -27,7 +29,7 @@ def _(primals, tangents):
 
 @jax.custom_jvp
 def _of_base(base: Array) -> Array:
-    return jnp.log(base)
+    return accurate.log(base)
 
 
 @_of_base.defjvp

@@ -304,11 +304,14 @@ def _distribution_primal(x, labels, where, beta, options, axes):
 
 def _distribution_fwd(x, labels, where, beta, options, axes):
     stats = statistics(x, beta, where, axes)
-    here = resident.again(stats, x, beta, where, axes)
     q = _times(labels.astype(stats.peak.dtype), scaled(options.class_weights, options))
-    loss = 0 - expected_log_weight(q, x, beta, where, here, axes, True)  # (2)
-    loss += penalties.value(penalties.sums(x, beta, where, here, options, axes), options)
-    return poison(loss, jnp.isnan(here.excess)), (x, labels, where, beta, options, stats)
+
+    def losses(x, beta, where, stats, axes):
+        loss = 0 - expected_log_weight(q, x, beta, where, stats, axes, True)  # (2)
+        loss += penalties.value(penalties.sums(x, beta, where, stats, options, axes), options)
+        return poison(loss, jnp.isnan(stats.excess))
+
+    return resident.each(losses, stats, x, beta, where, axes), (x, labels, where, beta, options, stats)
 
 
 def _distribution_bwd(axes, residuals, g):

@@ -190,7 +190,7 @@ def _softmax_primal(x, where, beta, axes):
 
 def _softmax_fwd(x, where, beta, axes):
     stats = statistics(x, beta, where, axes, fine=False)
-    y = weights(x, beta, where, resident.again(stats, x, beta, where, axes, fine=False), axes)
+    y = resident.each(weights, stats, x, beta, where, axes, fine=False, absent=0)
     return y.astype(x.dtype), (x, where, beta, stats)
 
 
@@ -213,13 +213,13 @@ softmax_of = with_vjp(_softmax_primal, _softmax_fwd, _softmax_bwd, static=(3,))
 
 
 def _log_softmax_primal(x, where, beta, axes):
-    stats = resident.again(statistics(x, beta, where, axes, each=True), x, beta, where, axes)
-    return live_log_weights(x, beta, where, stats, axes).astype(x.dtype)
+    stats = statistics(x, beta, where, axes, each=True)
+    return resident.each(live_log_weights, stats, x, beta, where, axes, absent=-jnp.inf).astype(x.dtype)
 
 
 def _log_softmax_fwd(x, where, beta, axes):
     stats = statistics(x, beta, where, axes)
-    y = live_log_weights(x, beta, where, resident.again(stats, x, beta, where, axes), axes)
+    y = resident.each(live_log_weights, stats, x, beta, where, axes, absent=-jnp.inf)
     return y.astype(x.dtype), (x, where, beta, stats)
 
 

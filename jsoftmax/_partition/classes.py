@@ -73,12 +73,12 @@ def largest(f: Callable[..., Array], axes: Axes, x: Logits, *operands: Any) -> A
     )
 
 
-def alone(f: Callable[..., Any], axes: ClassAxes, x: Logits, *operands: Any, read: bool = True) -> Any:
+def alone(f: Callable[..., Any], axes: ClassAxes, x: Logits, *operands: Any, kept: bool = False) -> Any:
     """f(x, …), numbers of each row, where classes are few: on CPU never fused into what reads it.
 
     XLA:CPU would compute it again for each class that a reader writes. It fuses through every barrier but the edge of
-    a conditional; that the condition holds is hidden from it. Elsewhere a barrier keeps together what is found from
-    one read, unless what reads it may be fused with that: if it makes no array of the logits' size.
+    a conditional; that the condition holds is hidden from it. Where the numbers are `kept` for an array of the logits'
+    size a barrier does on accelerators that all of them come from one read.
     """
 
     def branch(x, *operands):
@@ -93,4 +93,4 @@ def alone(f: Callable[..., Any], axes: ClassAxes, x: Logits, *operands: Any, rea
     if not few(x, axes):
         return f(x, *operands)
     like = jax.eval_shape(f, x, *operands)
-    return lax.platform_dependent(x, *operands, cpu=branch, default=f if read else together)
+    return lax.platform_dependent(x, *operands, cpu=branch, default=together if kept else f)

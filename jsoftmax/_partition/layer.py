@@ -69,7 +69,7 @@ def _cap_turn(z, cap):
         term = term * (near * near) / (k * (k - 1))
     q = accurate.exp(-far)
     beyond = (1 - q * q - 2 * far * q) / ((1 + q) * (1 + q))
-    return jnp.where(small, series / (jnp.cosh(near) + 1), jnp.sign(w) * beyond)
+    return jnp.where(small, series / (0.5 * (accurate.exp(near) + accurate.exp(-near)) + 1), jnp.sign(w) * beyond)
 
 
 def logits(layer, class_axis):

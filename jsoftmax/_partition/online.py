@@ -7,7 +7,8 @@ m₁ > m₂ the union has
 
 and for m₁ = m₂ both sums; this is associative and commutative, and one `lax.reduce` over it is the online normaliser
 of Milakov & Gimelshein (2018), arXiv:1805.02867, with the ties counted: s = r + (n − 1) is (2) of `reference`, and
-nothing cancels in it. Each time the peak rises while a device goes through its part of a row, r is rounded once more.
+nothing cancels in it. A device rounds r once for each class that it goes through in turn: for a few dozen, it goes
+through the parts of a row at once.
 
 On XLA:CPU it is 4 to 11 times as slow as one reduction after another.
 """
@@ -92,7 +93,7 @@ def _decay(distance: Array, slope: Array | None = None) -> Array:
     if slope is None:
         return accurate.exp(-distance)
     tiny = jnp.finfo(slope.dtype).tiny
-    flat = slope < tiny  # a subnormal factor may count as 0
+    flat = slope < 2 * tiny  # a subnormal factor may count as 0; |β| < tiny, as in `reference.frame`
     t = distance * lax.select(flat, lax.full_like(slope, tiny), slope)
     decay = accurate.exp(-lax.select(flat, t * tiny, t))
     # a distance may count as 0 for being subnormal

@@ -148,7 +148,7 @@ def label_statistics(
 
     operands = x, labels, bad, ignored, beta, where
     if not labelled.by_index(x, here):
-        return classes.alone(in_turn, here, *operands, read=alone)
+        return classes.alone(in_turn, here, *operands, kept=not alone)
     return lax.platform_dependent(*operands, cpu=from_label, default=at_once)
 
 
