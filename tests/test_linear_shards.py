@@ -119,7 +119,7 @@ def test_shard_map_of_reverse(plan):
         tolerance.check(a, b, np.float32, ROUNDED, "gradient", scale=np.abs(b).max(), gap=8.0)
 
 
-@pytest.mark.parametrize("plan", ["tokens", "both"])
+@pytest.mark.parametrize("plan", ["tokens", pytest.param("both", marks=pytest.mark.slow)])
 def test_confident_tokens(plan):
     """The label's device has the peak: 2e-9 survives in value and gradient, wherever it is."""
     exact = (V - 1) * np.exp(-20.0)

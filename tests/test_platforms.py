@@ -11,7 +11,7 @@ import pytest
 import jsoftmax
 from experiments.structure import lowering, meshes
 from jsoftmax._partition import online, reference, resident
-from tests import inputs, registry, test_torture, torture, verify
+from tests import inputs, registry, test_torture, tolerance, torture, verify
 
 PLATFORMS = ("cuda", "tpu")
 CASES = pytest.mark.parametrize("case", registry.CASES, ids=registry.label)
@@ -181,6 +181,29 @@ def test_a_masked_entry_is_minus_infinity_to_the_bit(name, platform):
         assert np.isnan(y).any() or name == "logsumexp"
     if name in ("softmax", "log_softmax"):
         assert np.all(f(poisoned, where=where)[~where] == (0 if name == "softmax" else -np.inf))
+
+
+@pytest.mark.parametrize("name", ["softmax", "logsumexp", registry.INTEGER])
+def test_maps_of_few_classes(name, platform):
+    """Which CPU takes class by class: the same values and gradients, rows of ±∞ and NaN, labels that are none."""
+    rng = np.random.default_rng(0)
+    x, labels = np.float32(rng.integers(-8, 9, (2, 5, 64, 64)) / 4), rng.integers(-1, 6, (2, 64, 64), np.int32)
+    x[0, :, 0, 0], x[0, 1:, 0, 1], x[0, 2, 0, 2], x[1, 3, 0, 3] = -np.inf, -np.inf, np.inf, np.nan
+    rest = (labels,) if name == registry.INTEGER else ()
+    f = lambda x, beta: getattr(jsoftmax, name)(x, *rest, axis=1, **({} if beta is None else {"beta": beta}))  # noqa: E731
+
+    def run(beta):
+        y, pull = jax.vjp(lambda x: f(x, beta), x)
+        return y, *pull(jnp.where(jnp.isnan(y), 0, 1.0).astype(y.dtype))
+
+    found = [run(beta) for beta in (None, -0.5)]
+    jax.lax.platform_dependent = lambda *operands, default=None, cpu=None, **_: (cpu or default)(*operands)
+    jax.clear_caches()
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves([run(beta) for beta in (None, -0.5)]), strict=True):
+        np.testing.assert_array_equal(np.isfinite(a), np.isfinite(b))
+        size = np.float64(np.where(np.isfinite(b), b, 0))
+        finite = np.where(np.isfinite(b), a, 0).astype(np.float32)
+        tolerance.check(finite, size, np.float32, tolerance.Bound(16), f"{name} of a map", scale=1)
 
 
 def test_a_loss_of_nothing_has_no_penalty(platform):

@@ -5,6 +5,7 @@ inside `shard_map` a device sees its rows only.
 """
 
 import functools
+import math
 import re
 
 import jax
@@ -74,6 +75,12 @@ def collectives(compiled):
     return set(re.findall(rf"\b(?:{names})\b", compiled.as_text()))
 
 
+def sent(compiled):
+    """How many numbers each array has that travels."""
+    arrays = re.findall(r"= (.*?) all-reduce(?:-start)?\(", compiled.as_text())
+    return [math.prod(int(n) for n in dims.split(",") if n) for a in arrays for dims in re.findall(r"\[([\d,]*)\]", a)]
+
+
 @pytest.mark.parametrize("spec", ["batch", pytest.param("class", marks=pytest.mark.slow), "both"])
 @pytest.mark.parametrize("kind", KINDS)
 @OPERATORS
@@ -97,6 +104,7 @@ def test_mesh(case, kind, spec):
         assert not collectives(run)
     elif not jacobian:
         assert collectives(run) == {"all-reduce"}
+        assert 0 < max(sent(run)) <= ROWS  # numbers: one a row at a time, never logits
 
 
 def test_optax_on_sharded_classes():
