@@ -14,7 +14,7 @@ FAST := -m "not slow"
 # module by module, in the order of tests/conftest.py
 PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 # values, derivatives and transformations against the oracle, each with every program that it has
-DEVICE_TESTS := $(addprefix tests/test_,value_and_grad.py torture.py oracle.py second_order.py transforms.py lanes.py)
+DEVICE_TESTS := $(addprefix tests/test_,device.py value_and_grad.py torture.py oracle.py second_order.py transforms.py lanes.py)
 # experiments with a target of their own are left out of `make experiments`
 EXPERIMENTS = $(filter-out accuracy,$(basename $(notdir $(shell grep -l __main__ experiments/*.py))))
 
@@ -116,8 +116,7 @@ newest_lane = eval "$$FUNCTIONS"; \
 	lane .venv-newest/bin/python -m pytest -q $(PARALLEL)
 
 test-gpu: ## what depends on the device, on the GPU of this machine, with GPU_PYTHON as it is
-	@$(GPU_PYTHON) -m pytest -q -p no:cacheprovider --platform=cuda tests/test_device.py $(ARGS)
-	@$(GPU_PYTHON) -m pytest -q -p no:cacheprovider --platform=cuda $(FAST) $(DEVICE_TESTS) $(ARGS)
+	@$(GPU_PYTHON) -m pytest -q -p no:cacheprovider --platform=cuda -m "not slow or device" $(DEVICE_TESTS) $(ARGS)
 
 check: setup ## formatting, lint, types, layers
 	@$(RUN) -m ruff format --quiet --check . || { echo "Run: make format"; exit 1; }

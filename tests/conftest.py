@@ -29,6 +29,8 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     chosen = config.getoption("--platform")
     jax.config.update("jax_platforms", chosen if chosen == "cpu" else f"{chosen},cpu")
+    if chosen != "cpu" and jax.default_backend() == "cpu":
+        raise pytest.UsageError(f"--platform={chosen}: JAX finds no such device here, {jax.devices()} is all there is.")
 
 
 def pytest_sessionfinish(session):

@@ -14,8 +14,9 @@ import pytest
 import jsoftmax
 from tests import inputs, registry, tolerance
 
-LENGTHS = [pytest.param(n, id=str(n), marks=m) for n, m in ((16384, pytest.mark.slow), (16385, ()))]
-LENGTHS += [pytest.param(n, id=str(n), marks=pytest.mark.slow) for n in (50257, 128256)]
+ON_DEVICES = (pytest.mark.slow, pytest.mark.device)
+LENGTHS = [pytest.param(n, id=str(n), marks=m) for n, m in ((16384, ON_DEVICES), (16385, ()))]
+LENGTHS += [pytest.param(n, id=str(n), marks=ON_DEVICES) for n in (50257, 128256)]
 DTYPES = [np.float32, ml_dtypes.bfloat16]
 BETAS = {"none": {}, "scalar": {"beta": 0.7}}
 
@@ -84,7 +85,7 @@ QUICK = ("softmax", "logsumexp", registry.INTEGER)
 
 @pytest.mark.parametrize(
     "case",
-    [pytest.param(c, marks=() if registry.label(c) in QUICK else pytest.mark.slow) for c in registry.CASES],
+    [pytest.param(c, marks=() if registry.label(c) in QUICK else ON_DEVICES) for c in registry.CASES],
     ids=registry.label,
 )
 def test_the_same_bits_each_time(case):
