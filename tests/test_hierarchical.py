@@ -52,7 +52,7 @@ def test_lengths_of_a_known_tree():
     assert jsoftmax.huffman_tree([7]).paths.shape == (1, 0)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(0, 40), min_size=2, max_size=7), st.integers(0, 3))
 def test_no_tree_is_shorter(counts, more):
     counts = np.array(counts, np.float64)

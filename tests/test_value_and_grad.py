@@ -75,7 +75,7 @@ def test_every_static_argument(case):
                 verify(case, row, np.float32, beta, jit=True, static=static)
 
 
-@fast("logsumexp-b", "softmax_cross_entropy_with_integer_labels-ignore_label")
+@fast(*LONG, "logmeanexp", "softmax_cross_entropy_with_integer_labels-ignore_label")
 def test_float64(case):
     with jax.enable_x64(True):
         for row in on(case, np.float64, ("normal", "ties", "confident", "mask on holes", "huge", "axes (2, 0)")):
@@ -88,6 +88,7 @@ HALF = {
     np.float16: ("offset 1e4", "huge half", "mask on holes"),
 }
 QUICK = ("softmax", "logsumexp", registry.INTEGER)  # whose range of exponents is tried in the fast lane
+HALF_LATER = ("softmax_jacobian", "logmeanexp")
 
 
 @pytest.mark.parametrize(
@@ -96,7 +97,9 @@ QUICK = ("softmax", "logsumexp", registry.INTEGER)  # whose range of exponents i
         pytest.param(
             case,
             dtype,
-            marks=[] if dtype != np.float16 or case.name in QUICK else pytest.mark.slow,
+            marks=[]
+            if case.name in QUICK or (dtype != np.float16 and case.name not in HALF_LATER)
+            else pytest.mark.slow,
             id=f"{np.dtype(dtype).name}-{registry.label(case)}",
         )
         for dtype in HALF
