@@ -52,6 +52,11 @@ def run(config):
     wrong = [f"{name} for {platform}: {why}" for name, platform, why in lowering.failures(tqdm)]
     spread = [meshes.row(name, n) for name in meshes.OPERATORS for n in meshes.DEVICES]
     wrong += meshes.broken(spread)
+
+    def write():
+        write_json(config.out, {"programs": [row for some in kept.values() for row in some], "meshes": spread})
+
+    write()
     for name in config.targets:
         try:
             found = versions(TARGETS[name])
@@ -59,13 +64,14 @@ def run(config):
             print(f"SKIPPED: {TARGETS[name].name}, {error}.", file=sys.stderr)
             continue
         shared = {"compiler": found, "jax": importlib.metadata.version("jax")}
-        bar = functools.partial(tqdm, desc=TARGETS[name].name, unit="case")
-        before, kept[name] = kept[name], []
-        for row in programs.rows(compiler(TARGETS[name]), name, bar):
-            kept[name].append(row | shared)
-            done = {programs.key(row) for row in kept[name]}
-            rows = {**kept, name: kept[name] + [row for row in before if programs.key(row) not in done]}
-            write_json(config.out, {"programs": [row for some in rows.values() for row in some], "meshes": spread})
+        before, new = kept[name], []
+        for row in programs.rows(compiler(TARGETS[name]), name, functools.partial(tqdm, desc=name, unit="case")):
+            new.append(row | shared)
+            done = {programs.key(row) for row in new}
+            kept[name] = new + [row for row in before if programs.key(row) not in done]
+            write()
+        kept[name] = new  # what is no case any more goes
+        write()
     return wrong
 
 

@@ -12,10 +12,10 @@ PLATFORMS = ("cuda", "rocm", "tpu")
 EXPONENTIALS = r"stablehlo\.(?:exponential|exponential_minus_one|log|log_plus_one|tanh|logistic) .*"
 
 
-def lowered(case, platform, dtype=jnp.float32):
+def lowered(case, platform):
     """{mode: text} of one case."""
     shape = (2, 3, 4, 5) if CASES[case] is MAP else (4, 6)
-    return {mode: text(run, taken, platform) for mode, run, taken in modes(CASES[case].ours, case, shape, dtype)}
+    return {mode: text(run, taken, platform) for mode, run, taken in modes(CASES[case].ours, case, shape, jnp.float32)}
 
 
 def text(f, arguments, platform):

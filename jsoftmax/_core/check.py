@@ -204,6 +204,17 @@ def linear(
     return inputs, weight, axis
 
 
+def nodes(name: str, inputs: Any, node_weight: Any, classes: int) -> tuple[Operand, Operand]:
+    """What decides at the inner nodes of a tree, and what it is applied to."""
+    inputs, node_weight, _ = linear(name, inputs, node_weight, 0, "node_weight")
+    if node_weight.shape[0] != classes - 1:
+        raise ValueError(
+            f"{name}: `node_weight` must have a row for each of the {classes - 1} inner nodes of a tree with {classes} "
+            f"classes, got shape {node_weight.shape}."
+        )
+    return inputs, node_weight
+
+
 def block_size(name: str, value: Any) -> tuple[int | None, int | None]:
     """(tokens, classes) of a block; None where it is not given."""
     given = value if isinstance(value, tuple) else (value, None)

@@ -143,10 +143,9 @@ def hierarchical_softmax_loss(
       Array([0.6931472, 2.7725887], dtype=float32)
     """
     name = "hierarchical_softmax_loss"
-    tree, inputs, node_weight, bias = _checked(name, inputs, node_weight, tree, bias)
+    slope = (beta, temperature, base)
+    tree, inputs, node_weight, bias, given, kind = _checked(name, inputs, node_weight, tree, bias, slope)
     labels = check.integer_labels(name, labels, inputs.shape[:-1])
-    dtype = dtypes.of_logits(jnp.result_type(inputs.dtype, node_weight.dtype))
-    given, kind = check.beta(name, beta, temperature, base, dtype, labels.shape, ())
     ignored = check.ignore_label(name, ignore_label)
     return _loss(inputs, node_weight, labels, tree, bias, given, ignored, kind)
 
@@ -191,9 +190,8 @@ def hierarchical_log_prob(
       Array([0.5 , 0.25, 0.25], dtype=float32)
     """
     name = "hierarchical_log_prob"
-    tree, inputs, node_weight, bias = _checked(name, inputs, node_weight, tree, bias)
-    dtype = dtypes.of_logits(jnp.result_type(inputs.dtype, node_weight.dtype))
-    given, kind = check.beta(name, beta, temperature, base, dtype, inputs.shape[:-1], ())
+    slope = (beta, temperature, base)
+    tree, inputs, node_weight, bias, given, kind = _checked(name, inputs, node_weight, tree, bias, slope)
     return _log_prob(inputs, node_weight, tree, bias, given, kind)
 
 
@@ -233,10 +231,9 @@ def hierarchical_predict(
       Array([0], dtype=int32)
     """
     name = "hierarchical_predict"
-    tree, inputs, node_weight, bias = _checked(name, inputs, node_weight, tree, bias)
+    slope = (beta, temperature, base)
+    tree, inputs, node_weight, bias, given, kind = _checked(name, inputs, node_weight, tree, bias, slope)
     size = check.beam_size(name, beam_size)
-    dtype = dtypes.of_logits(jnp.result_type(inputs.dtype, node_weight.dtype))
-    given, kind = check.beta(name, beta, temperature, base, dtype, inputs.shape[:-1], ())
     return _predict(inputs, node_weight, tree, bias, given, kind, size)
 
 
@@ -274,24 +271,19 @@ def hierarchical_sample(
       Array([0, 0, 0, 0, 0], dtype=int32)
     """
     name = "hierarchical_sample"
-    tree, inputs, node_weight, bias = _checked(name, inputs, node_weight, tree, bias)
-    dtype = dtypes.of_logits(jnp.result_type(inputs.dtype, node_weight.dtype))
-    given, kind = check.beta(name, beta, temperature, base, dtype, inputs.shape[:-1], ())
+    slope = (beta, temperature, base)
+    tree, inputs, node_weight, bias, given, kind = _checked(name, inputs, node_weight, tree, bias, slope)
     return _sample(key, inputs, node_weight, tree, bias, given, kind)
 
 
 def _checked(
-    name: str, inputs: Any, node_weight: Any, tree: Any, bias: Any
-) -> tuple[Tree, Operand, Operand, Operand | None]:
+    name: str, inputs: Any, node_weight: Any, tree: Any, bias: Any, slope: tuple[Any, Any, Any]
+) -> tuple[Tree, Operand, Operand, Operand | None, Operand | None, str]:
     tree, classes = check.tree(name, tree)
-    inputs, node_weight, _ = check.linear(name, inputs, node_weight, 0, "node_weight")
-    if node_weight.shape[0] != classes - 1:
-        raise ValueError(
-            f"{name}: `node_weight` must have a row for each of the {classes - 1} inner nodes of a tree with {classes} "
-            f"classes, got shape {node_weight.shape}."
-        )
+    inputs, node_weight = check.nodes(name, inputs, node_weight, classes)
     dtype = dtypes.of_logits(jnp.result_type(inputs.dtype, node_weight.dtype))
-    return tree, inputs, node_weight, check.class_numbers(name, "bias", bias, dtype, classes - 1, "an inner node")
+    bias = check.class_numbers(name, "bias", bias, dtype, classes - 1, "an inner node")
+    return tree, inputs, node_weight, bias, *check.beta(name, *slope, dtype, inputs.shape[:-1], ())
 
 
 # decisions ---------------------------------------------------------------------------------------------------------

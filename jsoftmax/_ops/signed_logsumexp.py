@@ -46,9 +46,8 @@ def _ratios(x, beta, where, b, peak, log_z, axes):
     """r of (1) and b r."""
     b = b.astype(beta.dtype)
     log_r = signed_gap(x, beta, where, peak) - _log_z(x, beta, where, b, peak, log_z, axes)
-    r = jnp.where(
-        jnp.isnan(log_z), jnp.nan, accurate.exp(log_r)
-    )  # exp of a NaN that XLA:CPU knows beforehand is a number
+    # exp of a NaN that XLA:CPU knows beforehand is a number
+    r = jnp.where(jnp.isnan(log_z), jnp.nan, accurate.exp(log_r))
     r = jnp.where(live(x, where) & (log_z != -jnp.inf), r, 0)
     # not `where(b == 0, 0, b r)`: the slope of b r at b = 0 is r
     return r, b * jnp.where((b == 0) & ~jnp.isfinite(r), 0, r)

@@ -7,8 +7,8 @@ m₁ > m₂ the union has
 
 and for m₁ = m₂ both sums; this is associative and commutative, and one `lax.reduce` over it is the online normaliser
 of Milakov & Gimelshein (2018), arXiv:1805.02867, with the ties counted: s = r + (n − 1) is (2) of `reference`, and
-nothing cancels in it. A device rounds r once for each class that it goes through in turn: for a few dozen, it goes
-through the parts of a row at once.
+nothing cancels in it. A device rounds r once for each class that it goes through in turn, and it goes through the parts
+of a row at once.
 
 On XLA:CPU it is 4 to 11 times as slow as one reduction after another.
 """
