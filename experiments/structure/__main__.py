@@ -13,6 +13,7 @@ import importlib.metadata
 import sys
 from pathlib import Path
 
+import jax
 import tyro
 from tqdm import tqdm
 
@@ -45,6 +46,7 @@ def main(config):
 
 
 def run(config):
+    jax.config.update("jax_platforms", "cpu")  # without it JAX gives up the CUDA plugin for want of a device
     if unknown := [name for name in config.targets if name not in TARGETS]:
         raise ValueError(f"{unknown} are no targets: {list(TARGETS)}.")
     old = read_json(config.out) if config.out.exists() else {}
