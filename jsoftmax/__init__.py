@@ -1,5 +1,6 @@
 """The softmax family for JAX: exact in value and derivative, with inverse temperature β."""
 
+from jsoftmax._core.candidates import Candidates as Candidates
 from jsoftmax._core.reduce import weighted_mean as weighted_mean
 from jsoftmax._core.rule import forward_mode as forward_mode
 from jsoftmax._core.trees import Tree as Tree
@@ -16,6 +17,13 @@ from jsoftmax._ops.hierarchical import tree_from_codes as tree_from_codes
 from jsoftmax._ops.linear import linear_softmax_cross_entropy as linear_softmax_cross_entropy
 from jsoftmax._ops.logmeanexp import logmeanexp as logmeanexp
 from jsoftmax._ops.logsumexp import logsumexp as logsumexp
+from jsoftmax._ops.sampled import nce_loss as nce_loss
+from jsoftmax._ops.sampled import negative_sampling_loss as negative_sampling_loss
+from jsoftmax._ops.sampled import sampled_softmax_loss as sampled_softmax_loss
+from jsoftmax._ops.samplers import all_classes as all_classes
+from jsoftmax._ops.samplers import log_uniform_sampler as log_uniform_sampler
+from jsoftmax._ops.samplers import uniform_sampler as uniform_sampler
+from jsoftmax._ops.samplers import unigram_sampler as unigram_sampler
 from jsoftmax._ops.softmax import log_softmax as log_softmax
 from jsoftmax._ops.softmax import softmax as softmax
 from jsoftmax._ops.softmax import softmax_jacobian as softmax_jacobian

@@ -58,6 +58,7 @@ CORE_AXES, CORE_LABELS, CORE_MEAN = "_core/axes.py", "_core/labels.py", "_core/r
 REFERENCE, STATISTICS, PULLBACK = "_partition/reference.py", "_partition/statistics.py", "_partition/pullback.py"
 PENALTIES, SPATIAL = "_partition/penalties.py", "_ops/spatial.py"
 HIERARCHICAL = "_ops/hierarchical.py"
+CHOSEN, SAMPLED, SAMPLERS = "_partition/chosen.py", "_ops/sampled.py", "_ops/samplers.py"
 LABELLED, LAYER, STREAMED = "_partition/labelled.py", "_partition/layer.py", "_partition/streamed.py"
 LINEAR = "_ops/linear.py"
 CROSS_ENTROPY, LOGSUMEXP, SOFTMAX = "_ops/cross_entropy.py", "_ops/logsumexp.py", "_ops/softmax.py"
@@ -802,15 +803,15 @@ MUTANTS = (
     Mutant(
         "path-ignored-input",
         HIERARCHICAL,
-        "x = jnp.where(kept[:, None], inputs.astype(wide), 0)",
-        "x = inputs.astype(wide)",
+        "x = jnp.where(kept[:, None], inputs, 0)",
+        "x = inputs",
         "test_hierarchical.py -k no_class",
     ),
     Mutant(
         "path-node-that-wraps",
-        HIERARCHICAL,
-        "jnp.where((paths >= 0) & (paths < count), paths, count)",
-        "paths",
+        CHOSEN,
+        "return jnp.where((ids >= 0) & (ids < classes), ids, classes)",
+        "return ids",
         "test_hierarchical.py -k outside",
     ),
     Mutant(
@@ -826,6 +827,62 @@ MUTANTS = (
         "jnp.full_like(log_p, -jnp.inf)])",
         "log_p])",
         "test_hierarchical.py -k beam",
+    ),
+    Mutant(
+        "hits-left-in",
+        SAMPLED,
+        "hits |= (ids == labels[:, t, None]) & kept[:, t, None]",
+        "hits |= jnp.zeros_like(hits)",
+        "test_sampled.py -k gradients",
+    ),
+    Mutant(
+        "hits-of-no-label",
+        SAMPLED,
+        "hits |= (ids == labels[:, t, None]) & kept[:, t, None]",
+        "hits |= ids == labels[:, t, None]",
+        "test_sampled.py -k candidates_of_their_own",
+    ),
+    Mutant(
+        "label-corrected-after-all",
+        SAMPLED,
+        "log_q = log_q if correct else log_q.at[:, :true].set(0)",
+        "log_q = log_q + 0 * true",
+        "test_sampled.py -k gradients",
+    ),
+    Mutant(
+        "noise-that-cannot-be",
+        SAMPLED,
+        "s = poison(s - log_q, log_q == -jnp.inf)",
+        "s = s - log_q",
+        "test_sampled.py -k expected_counts",
+    ),
+    Mutant(
+        "sampled-unused-input",
+        SAMPLED,
+        "x = jnp.where(kept[:, None], x, 0)",
+        "x = x + 0",
+        "test_sampled.py -k no_number",
+    ),
+    Mutant(
+        "decision-nobody-asks-for",
+        SAMPLED,
+        "jnp.where(g == 0, 0, g * decision.weight(v))",
+        "g * decision.weight(v)",
+        "test_sampled.py -k no_number",
+    ),
+    Mutant(
+        "arrival-of-the-last-taken",
+        SAMPLERS,
+        "log_p - first[sampled])",
+        "log_p - first[sampled - 1])",
+        "test_samplers.py -k without_replacement",
+    ),
+    Mutant(
+        "alias-of-one-that-came-out-even",
+        "_core/candidates.py",
+        "over = before[through] < all_given",
+        "over = before[through] <= all_given",
+        "test_samplers.py -k alias",
     ),
     Mutant(
         "choice-between-the-sums",

@@ -54,8 +54,23 @@ HIERARCHICAL = {
     "hierarchical_predict": f"(inputs, node_weight, tree, *, beam_size=1, {WAYS})",
     "hierarchical_sample": f"(key, inputs, node_weight, tree, *, {WAYS})",
 }
-OTHERS = ("weighted_mean", "forward_mode", SPATIAL, LINEAR, *HIERARCHICAL)
-SIGNATURES |= HIERARCHICAL
+CLASS_AXIS = "bias=None, class_axis=1, beta=1.0, temperature=None, base=None"
+DRAWS = "unique=True, batch_shape=()"
+SAMPLED = {
+    "Candidates": "(ids, log_expected_count)",
+    "all_classes": "(num_classes)",
+    "log_uniform_sampler": f"(key, *, num_sampled, num_classes, {DRAWS})",
+    "uniform_sampler": f"(key, *, num_sampled, num_classes, {DRAWS})",
+    "unigram_sampler": f"(key, counts, *, num_sampled, distortion=1.0, {DRAWS})",
+    "sampled_softmax_loss": f"(inputs, weight, labels, candidates, *, {CLASS_AXIS}, remove_accidental_hits=True, "
+    "correct_labels=True, ignore_label=None)",
+    "nce_loss": f"(inputs, weight, labels, candidates, *, {CLASS_AXIS}, log_normalizer=0.0, "
+    "remove_accidental_hits=False, ignore_label=None)",
+    "negative_sampling_loss": f"(inputs, weight, labels, candidates, *, {CLASS_AXIS}, remove_accidental_hits=False, "
+    "ignore_label=None)",
+}
+OTHERS = ("weighted_mean", "forward_mode", SPATIAL, LINEAR, *HIERARCHICAL, *SAMPLED)
+SIGNATURES |= HIERARCHICAL | SAMPLED
 OPERATORS = [name for name in SIGNATURES if name not in OTHERS]
 THREE_NAMES = [name for name in OPERATORS if "temperature" in SIGNATURES[name]]
 LOSSES = (DIST, INT)

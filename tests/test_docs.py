@@ -24,6 +24,11 @@ WITHOUT = {  # what there is nothing to say about
     "tree_from_codes": {"Derivatives", "References"},
     "hierarchical_predict": {"Derivatives"},
     "hierarchical_sample": {"Derivatives"},
+    "Candidates": {"Returns", "Raises", "Derivatives", "References"},
+    "log_uniform_sampler": {"Derivatives"},
+    "uniform_sampler": {"Derivatives"},
+    "unigram_sampler": {"Derivatives"},
+    "all_classes": {"Derivatives", "References"},
 }
 SAVES = {name for name in PUBLIC if "Derivatives" not in WITHOUT.get(name, ())} - {"weighted_mean"}  # plain JAX
 FENCE = re.compile(r"^( *)```python[^\n]*\n(.*?)^\1```", re.MULTILINE | re.DOTALL)

@@ -337,7 +337,59 @@ def test_counts_of_a_traced_array_are_refused():
     check_message("huffman_tree", error, TypeError, ("`counts` must be on the host", "build the tree outside"))
 
 
-TABLE = [*rows(), *tree_rows()]
+DRAWN = jsoftmax.Candidates(np.arange(2), full(4))
+ZIPF, EVEN, UNIGRAM = "log_uniform_sampler", "uniform_sampler", "unigram_sampler"
+
+
+def sampled_rows():
+    """The same of candidates and what draws them."""
+    layer = {"inputs": full((3, 5)), "weight": full((5, 4)), "labels": Y, "candidates": DRAWN}
+    for changed, exception, *wanted in (
+        ({"candidates": tuple(DRAWN)}, TypeError, "`candidates` must be a jsoftmax.Candidates", "got tuple"),
+        ({"candidates": DRAWN._replace(ids=full(2))}, TypeError, "`candidates.ids` must be integers", "float32"),
+        ({"candidates": DRAWN._replace(ids=np.int32(1))}, ValueError, "shape (S,), or (3, 'S')", "got ()"),
+        ({"candidates": DRAWN._replace(ids=np.ones((2, 2), int))}, ValueError, "shape (S,), or (3, 'S')", "(2, 2)"),
+        ({"candidates": DRAWN._replace(log_expected_count=full(5))}, ValueError, "shape (4,) or (3, 4)", "got (5,)"),
+        ({"candidates": DRAWN._replace(log_expected_count=[1.0])}, TypeError, "log_expected_count` must be an array"),
+        ({"labels": Y[:2]}, ValueError, "`labels` must have the shape of `inputs`", "true classes each", "got (2,)"),
+        ({"labels": np.ones((3, 0), int)}, ValueError, "`labels` must have the shape of `inputs`", "got (3, 0)"),
+        ({"labels": ROWS}, TypeError, "`labels` must be integers", "float32"),
+        ({"weight": full((4, 5))}, ValueError, "`inputs` (3, 5)", "class_axis=0"),
+        ({"bias": full(3)}, ValueError, "`bias` must have one entry a class, shape (4,)", "got (3,)"),
+        ({"beta": full(4)}, ValueError, "`beta` must broadcast", "got shape (4,)"),
+    ):
+        for name in ("sampled_softmax_loss", "nce_loss", "negative_sampling_loss"):
+            yield name, layer | changed, exception, wanted
+    c = {"log_normalizer": full(4)}
+    yield "nce_loss", layer | c, ValueError, ("`log_normalizer` must broadcast", "got shape (4,)")
+    key, sizes = {"key": None}, {"num_sampled": 2, "num_classes": 3}
+    for changed, exception, *wanted in (
+        (
+            {"num_sampled": 4},
+            ValueError,
+            "`num_sampled` must be at most 3 without replacement",
+            "got 4",
+            "unique=False",
+        ),
+        ({"num_sampled": 0}, ValueError, "`num_sampled` must be at least 1", "got 0"),
+        ({"num_classes": 2.0}, TypeError, "`num_classes` must be an int", "got float"),
+        ({"batch_shape": (-1,)}, ValueError, "`batch_shape` must be a tuple of ints", "got (-1,)"),
+        ({"batch_shape": 3}, ValueError, "`batch_shape` must be a tuple of ints", "got 3"),
+    ):
+        yield ZIPF, key | sizes | changed, exception, wanted
+        yield EVEN, key | sizes | changed, exception, wanted
+    for changed, exception, *wanted in (
+        ({"num_sampled": 3}, ValueError, "`num_sampled` must be at most 2 without replacement", "got 3"),
+        ({"counts": [0, 0]}, ValueError, "`counts` must have a class that occurs", "zeros only"),
+        ({"counts": [1, -1]}, ValueError, "`counts` must be finite and not negative", "class 1"),
+        ({"distortion": np.inf}, ValueError, "`distortion` must be finite", "got inf"),
+        ({"distortion": None}, TypeError, "`distortion` must be a number known at trace time", "got NoneType"),
+    ):
+        yield UNIGRAM, key | {"counts": [1, 0, 2], "num_sampled": 2} | changed, exception, wanted
+    yield "all_classes", {"num_classes": 0}, ValueError, ("`num_classes` must be at least 1", "got 0")
+
+
+TABLE = [*rows(), *tree_rows(), *sampled_rows()]
 
 
 def check_message(name, error, exception, fragments):

@@ -17,6 +17,7 @@ SIDEWAYS = {
     ("linear", "cross_entropy"),
     ("linear", "logsumexp"),
     ("logsumexp", "signed_logsumexp"),
+    ("sampled", "cross_entropy"),
     ("spatial", "cross_entropy"),
 }  # inside _ops: (composed operator, finished operator it stands on)
 LIBRARIES = {"jax", "jaxtyping", "jsoftmax", "numpy"} | sys.stdlib_module_names

@@ -35,6 +35,8 @@ NO_OPERATOR = {
     "linear_softmax_cross_entropy",
     *("Tree", "huffman_tree", "tree_from_codes", "hierarchical_softmax_loss", "hierarchical_log_prob"),
     *("hierarchical_predict", "hierarchical_sample"),
+    *("Candidates", "all_classes", "log_uniform_sampler", "uniform_sampler", "unigram_sampler"),
+    *("sampled_softmax_loss", "nce_loss", "negative_sampling_loss"),
 }  # a reduction, a context, a table, and those that have other arguments and tests of their own
 
 

@@ -14,6 +14,7 @@ from jax import Array
 
 from jsoftmax._core import axes as ax
 from jsoftmax._core import dtypes, mesh
+from jsoftmax._core.candidates import Candidates
 from jsoftmax._core.labels import UNREPRESENTABLE
 from jsoftmax._core.trees import Tree
 
@@ -373,11 +374,85 @@ def tree(name: str, value: Any) -> tuple[Tree, int]:
     return Tree(paths, codes, mask), paths.shape[0]
 
 
-def beam_size(name: str, value: Any) -> int:
+def size(name: str, argument: str, value: Any) -> int:
+    """A number of things, known at trace time."""
     try:
         given = op.index(value)
     except TypeError:
-        raise TypeError(f"{name}: `beam_size` must be an int, got {type(value).__name__}.") from None
+        raise TypeError(f"{name}: `{argument}` must be an int, got {type(value).__name__}.") from None
     if given < 1:
-        raise ValueError(f"{name}: `beam_size` must be at least 1, got {given}.")
+        raise ValueError(f"{name}: `{argument}` must be at least 1, got {given}.")
     return given
+
+
+def occurring(name: str, value: Any) -> np.ndarray:
+    """Counts, of which one at least is not 0."""
+    given = counts(name, value)
+    if not given.any():
+        raise ValueError(f"{name}: `counts` must have a class that occurs, got zeros only.")
+    return given
+
+
+def sampling(
+    name: str, num_sampled: Any, num_classes: Any, unique: Any, batch_shape: Any
+) -> tuple[int, tuple[int, bool, tuple[int, ...]]]:
+    """(V, (S, unique, shape of the sets)): no more than there are, without replacement."""
+    sampled, classes = size(name, "num_sampled", num_sampled), size(name, "num_classes", num_classes)
+    if unique and sampled > classes:
+        raise ValueError(
+            f"{name}: `num_sampled` must be at most {classes} without replacement, the number of classes to draw from, "
+            f"got {sampled}. With unique=False classes may come again."
+        )
+    try:
+        shape = tuple(op.index(n) for n in batch_shape)
+    except TypeError:
+        shape = (-1,)
+    if any(n < 0 for n in shape):
+        raise ValueError(f"{name}: `batch_shape` must be a tuple of ints from 0 on, got {batch_shape!r}.")
+    return classes, (sampled, bool(unique), shape)
+
+
+def distortion(name: str, value: Any) -> float:
+    """An exponent, on the host."""
+    try:
+        given = float(value)
+    except (TypeError, ValueError, jax.errors.ConcretizationTypeError):
+        raise TypeError(
+            f"{name}: `distortion` must be a number known at trace time, got {type(value).__name__}."
+        ) from None
+    if not np.isfinite(given):
+        raise ValueError(f"{name}: `distortion` must be finite, got {given}.")
+    return given
+
+
+def true_classes(name: str, labels: Any, rows: tuple[int, ...]) -> Operand:
+    """Labels [..., T]; without that axis there is one of each example."""
+    labels = array(name, "labels", labels)
+    if labels.ndim == len(rows) + 1 and labels.shape[:-1] == rows and labels.shape[-1] > 0:
+        return integer_labels(name, labels, labels.shape)
+    if labels.shape != rows:
+        raise ValueError(
+            f"{name}: `labels` must have the shape of `inputs` without the features {rows}, or with one more axis of T "
+            f"true classes each, got {labels.shape}."
+        )
+    return integer_labels(name, labels, rows)[..., None]
+
+
+def candidates(name: str, value: Any, rows: tuple[int, ...], classes: int) -> Candidates:
+    """Ids [S] or one set for each example; expected counts [V] or one row for each example."""
+    if not isinstance(value, Candidates):
+        raise TypeError(f"{name}: `candidates` must be a jsoftmax.Candidates, got {type(value).__name__}.")
+    ids, expected = array(name, "candidates.ids", value.ids), value.log_expected_count
+    expected = real(name, "candidates.log_expected_count", expected)
+    if not jnp.issubdtype(ids.dtype, jnp.integer):
+        raise TypeError(f"{name}: `candidates.ids` must be integers, got dtype {ids.dtype}.")
+    if ids.ndim == 0 or ids.shape[:-1] not in ((), rows):
+        raise ValueError(
+            f"{name}: `candidates.ids` must have shape (S,), or {(*rows, 'S')} for one set an example, got {ids.shape}."
+        )
+    if expected.shape not in ((classes,), (*rows, classes)):
+        raise ValueError(
+            f"{name}: `candidates.log_expected_count` must have one entry a class, shape ({classes},) or "
+            f"{(*rows, classes)}, got {expected.shape}."
+        )
+    return Candidates(ids, expected)

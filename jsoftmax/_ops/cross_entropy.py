@@ -238,7 +238,7 @@ def _distribution_loss(x, labels, where, beta, options, axes, kind):
     x, where, beta, labels, w, smoothing, z_loss = prepare(
         x, where, beta, kind, axes, False, each=(labels, w), rows=(smoothing, z_loss)
     )
-    losses = _ruled_distribution_loss(x, labels, where, beta, Options(smoothing, z_loss, w), axes)
+    losses = distribution_loss_of(x, labels, where, beta, Options(smoothing, z_loss, w), axes)
     return ax.drop(mesh.leave(losses, ax.names(axes)), axes)
 
 
@@ -252,7 +252,7 @@ def _index_loss(x, labels, where, beta, options, ignore_label, axes, kind):
     x, where, beta, w, labels, ignored, smoothing, z_loss = prepare(
         x, where, beta, kind, axes, False, each=(w,), rows=(labels, ignored, smoothing, z_loss)
     )
-    losses = _ruled_index_loss(x, labels, ignored, where, beta, Options(smoothing, z_loss, w), axes)
+    losses = index_loss_of(x, labels, ignored, where, beta, Options(smoothing, z_loss, w), axes)
     return ax.drop(mesh.leave(losses, ax.names(axes)), axes)
 
 
@@ -351,7 +351,7 @@ def _distribution_bwd(axes, residuals, g):
     return x_bar, labels_bar, None, beta_bar, option_bars(options, bars)
 
 
-_ruled_distribution_loss = with_vjp(_distribution_primal, _distribution_fwd, _distribution_bwd, static=(5,))
+distribution_loss_of = with_vjp(_distribution_primal, _distribution_fwd, _distribution_bwd, static=(5,))
 
 
 # integer labels ----------------------------------------------------------------------------------------------------
@@ -445,4 +445,4 @@ def _index_bwd(axes, residuals, g):
     return x_bar, None, None, None, beta_bar, option_bars(options, bars)
 
 
-_ruled_index_loss = with_vjp(_index_primal, _index_fwd, _index_bwd, static=(6,))
+index_loss_of = with_vjp(_index_primal, _index_fwd, _index_bwd, static=(6,))

@@ -30,6 +30,7 @@ from jsoftmax._core.temperature import inverse_temperature
 from jsoftmax._core.trees import Tree
 from jsoftmax._ops.cross_entropy import index_pull, index_value, poison
 from jsoftmax._ops.softmax import log_softmax_of, softmax_of
+from jsoftmax._partition import chosen
 from jsoftmax._partition.penalties import Options
 
 PLAIN, TURNS = Options(None, None, None), (0,)  # two logits on axis 0: what follows is elementwise over all others
@@ -233,7 +234,7 @@ def hierarchical_predict(
     name = "hierarchical_predict"
     slope = (beta, temperature, base)
     tree, inputs, node_weight, bias, given, kind = _checked(name, inputs, node_weight, tree, bias, slope)
-    size = check.beam_size(name, beam_size)
+    size = check.size(name, "beam_size", beam_size)
     return _predict(inputs, node_weight, tree, bias, given, kind, size)
 
 
@@ -302,23 +303,7 @@ def _prepared(inputs, weight, bias, beta, kind):
 
 def _nodes(tree):
     """The paths; what is no node is behind the last, where nothing is looked up."""
-    count = tree.paths.shape[0] - 1
-    paths = as_int32(jnp.asarray(tree.paths))
-    return jnp.where((paths >= 0) & (paths < count), paths, count)
-
-
-def _decision(x, weight, bias, nodes):
-    """z of nodes [N, …] for inputs x [N, D], float32 or wider; NaN for what is no node."""
-    wide = dtypes.wide(x.dtype)
-    vectors = _looked_up(weight, nodes).astype(wide)
-    z = jnp.sum(vectors * x.astype(wide).reshape(x.shape[0], *(1,) * (nodes.ndim - 1), x.shape[1]), -1)
-    return z if bias is None else z + _looked_up(bias, nodes)
-
-
-def _looked_up(a, nodes):
-    if a.shape[0] == 0:  # a tree of one class has no decision
-        return jnp.zeros(nodes.shape + a.shape[1:], a.dtype)
-    return a.at[nodes].get(mode="fill", fill_value=jnp.nan)
+    return chosen.valid(as_int32(jnp.asarray(tree.paths)), tree.paths.shape[0] - 1)
 
 
 def _pair(z):
@@ -376,17 +361,13 @@ def _summed(losses, labels, ignored, tree):
 
 def _loss_primal(inputs, weight, bias, beta, labels, ignored, tree):
     path = _path_of(labels, ignored, tree)
-    losses, _ = _decided(_decisions(inputs, weight, bias, path), path, beta, alone=True)
+    losses, _ = _decided(chosen.in_turn(inputs, weight, bias, path.nodes), path, beta, alone=True)
     return _summed(losses, labels, ignored, tree)
-
-
-def _decisions(inputs, weight, bias, path):
-    return lax.map(lambda nodes: _decision(inputs, weight, bias, nodes), path.nodes)
 
 
 def _loss_fwd(inputs, weight, bias, beta, labels, ignored, tree):
     path = _path_of(labels, ignored, tree)
-    z = _decisions(inputs, weight, bias, path)
+    z = chosen.in_turn(inputs, weight, bias, path.nodes)
     losses, stats = _decided(z, path, beta, alone=False)
     return _summed(losses, labels, ignored, tree), (inputs, weight, bias, beta, labels, ignored, tree, z, stats)
 
@@ -394,24 +375,16 @@ def _loss_fwd(inputs, weight, bias, beta, labels, ignored, tree):
 def _loss_bwd(residuals, g):
     """(3)."""
     inputs, weight, bias, beta, labels, ignored, tree, z, stats = residuals
-    path, wide = _path_of(labels, ignored, tree), z.dtype
+    path = _path_of(labels, ignored, tree)
     each = jnp.broadcast_to(g[None, None], (1, *z.shape))
     turns, rests = path.turns[None], path.rests[None]
     pair_bar, beta_bar, _ = index_pull(each, _pair(z), turns, rests, None, _along(beta, 2, 3), PLAIN, stats, TURNS)
     z_bar = pair_bar[1]
     kept = g != 0 if ignored is None else (g != 0) & ~ignored
-    x = jnp.where(kept[:, None], inputs.astype(wide), 0)
+    x = jnp.where(kept[:, None], inputs, 0)
 
-    def back(carry, turn):
-        x_bar, weight_bar = carry
-        nodes, rests, z_bar = turn
-        vectors = _looked_up(weight, nodes).astype(wide)
-        x_bar += z_bar[:, None] * jnp.where(((z_bar == 0) | rests)[:, None], 0, vectors)
-        return (x_bar, weight_bar.at[nodes].add(z_bar[:, None] * x, mode="drop")), None
-
-    start = jnp.zeros(inputs.shape, wide), jnp.zeros(weight.shape, wide)
-    (x_bar, weight_bar), _ = lax.scan(back, start, (path.nodes, path.rests, z_bar))
-    bias_bar = bias if bias is None else jnp.zeros(bias.shape, wide).at[path.nodes].add(z_bar, mode="drop")
+    bars = chosen.pull_in_turn(chosen.nothing(x, weight, bias), z_bar, x, weight, path.nodes)
+    x_bar, weight_bar, bias_bar = bars
     if beta is not None:
         beta_bar = ax.sum_to(jnp.sum(beta_bar[0], 0), beta.shape)
     return x_bar.astype(inputs.dtype), weight_bar.astype(weight.dtype), bias_bar, beta_bar, None, None, None
@@ -435,7 +408,7 @@ def _log_prob(inputs, weight, tree, bias, beta, kind):
 
     def down(total, turn):
         way, mask = turn
-        taken = _looked_up(log_p.reshape(2 * count, x.shape[0]), way)
+        taken = chosen.look_up(log_p.reshape(2 * count, x.shape[0]), way)
         return total + jnp.where(mask[:, None], taken, 0), None
 
     total, _ = lax.scan(down, jnp.zeros((classes, x.shape[0]), z.dtype), (ways.T, tree.mask.T))
@@ -470,14 +443,14 @@ def _predict(inputs, weight, tree, bias, beta, kind, size):
 
     def down(_, beam):
         places, log_p = beam
-        z = _decision(x, weight, bias, jnp.maximum(places, 0))
+        z = chosen.of_each(x, weight, bias, jnp.maximum(places, 0))
         turns = log_softmax_of(_pair(z), None, _along(beta, 1, 3), TURNS) + log_p[None]
         done = places < 0
         stay = jnp.stack([log_p, jnp.full_like(log_p, -jnp.inf)])  # a leaf has one way on
         scores = jnp.moveaxis(jnp.where(done[None], stay, turns), 0, -1).reshape(n, 2 * size)
         onward = jnp.where(done[..., None], places[..., None], children[jnp.maximum(places, 0)]).reshape(n, 2 * size)
-        best, chosen = lax.top_k(scores, size)
-        return jnp.take_along_axis(onward, chosen, 1), best
+        best, kept = lax.top_k(scores, size)
+        return jnp.take_along_axis(onward, kept, 1), best
 
     first = jnp.arange(size) == 0
     start = jnp.where(first, _root(tree), -1), jnp.where(first, 0, -jnp.inf).astype(dtypes.wide(x.dtype))
@@ -495,7 +468,7 @@ def _sample(key, inputs, weight, tree, bias, beta, kind):
 
     def down(i, state):
         places, poisoned = state
-        z = _decision(x, weight, bias, jnp.maximum(places, 0))
+        z = chosen.of_each(x, weight, bias, jnp.maximum(places, 0))
         p = softmax_of(_pair(z), None, _along(beta, 1, 2), TURNS)[1]
         turn = jax.random.bernoulli(jax.random.fold_in(key, i), p).astype(jnp.int32)
         onward = children.at[jnp.maximum(places, 0), turn].get()
