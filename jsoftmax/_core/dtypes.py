@@ -3,8 +3,10 @@
 import functools
 from typing import Any
 
+import jax
 import jax.numpy as jnp
-from jax import Array
+import numpy as np
+from jax import Array, lax
 
 
 def default_float() -> Any:
@@ -29,4 +31,29 @@ def wide(dtype: Any) -> Any:
 
 
 def widen(x: Array) -> Array:
+    """`x` in the dtype that sums over it have.
+
+    Half precision may have been narrowed from a wider array in the same program, and XLA leaves out a narrowing that is
+    widened again. On CPU the maximum of a row is of the narrow numbers, and so has to be the rest: what is read by its
+    bits is rounded. Elsewhere all of a row is read widened.
+    """
+    return _widened(x) if jnp.finfo(x.dtype).bits < 32 else x
+
+
+@jax.custom_jvp
+def _widened(x: Array) -> Array:
+    return lax.platform_dependent(x, cpu=_rounded, default=_converted)
+
+
+@_widened.defjvp
+def _(primals, tangents):
+    return _widened(*primals), _converted(tangents[0])
+
+
+def _converted(x: Array) -> Array:
     return x.astype(wide(x.dtype))
+
+
+def _rounded(x: Array) -> Array:
+    bits, sign = lax.bitcast_convert_type(x, jnp.uint16), np.uint16(1 << 15)
+    return _converted(lax.bitcast_convert_type((bits ^ sign) ^ sign, x.dtype))

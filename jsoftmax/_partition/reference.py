@@ -11,7 +11,7 @@ s is NaN, and with it all that is not masked.
 
 Without a mask, and but for the choices that β asks for, nothing before or between the sums of a row chooses or
 compares, neither by element nor by row: XLA:CPU has one kernel for elementwise arithmetic with its row sums and what is
-made of them, and a choice ends it. What would be compared is counted: ⌊exp(t)⌋ is 1 at the peak and what rounds to it,
+made of them, and a choice ends it. What would be compared is counted: ⌊exp(t) + 2⁻⁷⌋ is 1 at the peak and near it,
 `step` is 0 or 1.
 """
 
@@ -23,6 +23,7 @@ from jaxtyping import Array, Bool
 
 from jsoftmax._core import accurate
 from jsoftmax._core.axes import total
+from jsoftmax._core.dtypes import wide as wide_dtype
 from jsoftmax._core.dtypes import widen
 from jsoftmax._core.mesh import is_explicit
 from jsoftmax._core.types import Axes, ClassAxes, Logits, Mask, Rows
@@ -104,7 +105,7 @@ def frame(beta: Rows | None, peak: Rows) -> Frame:
 def signed_gap(x: Logits, beta: Rows, peak: Rows) -> Logits:
     """β (x − m) for finite β, also beyond the peak; at an absent −∞ an infinity of either sign."""
     f = frame(beta, peak)
-    return (widen(x) * f.scale - f.origin) * f.factor * f.again
+    return (_settled(x, f) * f.scale - f.origin) * f.factor * f.again
 
 
 def gap(x: Logits, beta: Rows | None, where: Mask, peak: Rows) -> Logits:
@@ -116,10 +117,25 @@ def gap_in(f: Frame, x: Logits, where: Mask) -> Logits:
     """Without a choice by element; the absolute value also keeps XLA from multiplying the two factors, constants of a
     constant β."""
     if f.scale is None:
-        t = -jnp.abs(widen(x) - f.origin)
+        t = -jnp.abs(_settled(x, f) - f.origin)
     else:
-        t = -(jnp.abs((widen(x) * f.scale - f.origin) * f.factor) * f.again)
+        t = -(jnp.abs((_settled(x, f) * f.scale - f.origin) * f.factor) * f.again)
     return t if where is None else jnp.where(where, t, -jnp.inf)
+
+
+def _settled(x: Logits, f: Frame) -> Logits:
+    """x, rounded. Logits that are a product are made again where they are read, and a compiler takes a product and what
+    is subtracted from it for one operation, without the rounding that the peak had: nothing would be at the peak. It
+    may do that with a 0 that it does not know. On a GPU that would end the kernel; see `below_peak`."""
+    return lax.platform_dependent(widen(x), f.origin, cuda=_as_it_is, rocm=_as_it_is, default=_with_zero)
+
+
+def _as_it_is(x: Logits, _: Rows) -> Logits:
+    return x
+
+
+def _with_zero(x: Logits, origin: Rows) -> Logits:
+    return x + (origin - origin)
 
 
 def masses(x: Logits, beta: Rows | None, where: Mask, peak: Rows) -> Logits:
@@ -133,14 +149,31 @@ def masses_in(f: Frame, x: Logits, where: Mask) -> Logits:
 
 def peak_of(x: Logits, beta: Rows | None, where: Mask, axes: Axes) -> Rows:
     """m; 0 for an empty row."""
-    # in the dtype of x: of a widened one the sums would read the same, and it would be written out
-    highest = widen(classes.largest(lambda x, w: x if w is None else jnp.where(w, x, -jnp.inf), axes, x, where))
+    highest = _highest(x, where, axes)
     if beta is None:
         return _or_zero(highest)
     lowest = _lowest(x, beta, where, highest, axes)
     # a +∞ poisons the row also where it is not the peak
     lowest = jnp.where((highest == jnp.inf) & (lowest < jnp.inf), jnp.nan, lowest)
     return jnp.where(beta < 0, jnp.where(highest == -jnp.inf, 0, lowest), _or_zero(highest))
+
+
+def _highest(x: Logits, where: Mask, axes: Axes) -> Rows:
+    """The largest x, −∞ if there is none; of half precision as the sums will have it, see `widen`."""
+
+    def of(taken, x, where):
+        return classes.largest(lambda x, w: taken(x) if w is None else jnp.where(w, taken(x), -jnp.inf), axes, x, where)
+
+    def narrow(x, where):
+        # of a widened one the sums would read the same, and it would be written out
+        return widen(of(lambda x: x, x, where))
+
+    def wide(x, where):
+        return of(widen, x, where)
+
+    if x.dtype == wide_dtype(x.dtype):
+        return wide(x, where)
+    return lax.platform_dependent(x, where, cpu=narrow, default=wide)
 
 
 def _lowest(x: Logits, beta: Rows, where: Mask, highest: Rows, axes: Axes) -> Rows:
@@ -172,10 +205,18 @@ def excess_of(x: Logits, beta: Rows | None, where: Mask, peak: Rows, axes: Axes,
     return excess_in(frame(beta, peak), x, where, axes, fine)
 
 
+NEAR = 2.0**-7  # from 1: more than a rounding of the peak makes of it
+
+
+def below_peak(e: Logits) -> Logits:
+    """exp(t), and 0 near 1: a peak that is read with another rounding is not beside itself."""
+    return e - e * jnp.floor(e + NEAR)
+
+
 def excess_in(f: Frame, x: Logits, where: Mask, axes: Axes, fine: bool = True) -> Rows:
     def sums(x, where):
         e = masses_in(f, x, where)
-        return e - jnp.floor(e), e
+        return below_peak(e), e
 
     if not fine:
         return classes.total(lambda x, where: masses_in(f, x, where), axes, x, where) - 1
@@ -183,8 +224,8 @@ def excess_in(f: Frame, x: Logits, where: Mask, axes: Axes, fine: bool = True) -
 
 
 def excess_from(below: Rows, total: Rows) -> Rows:
-    """s from Σ (exp(t) − ⌊exp(t)⌋) and Σ exp(t): with a second 1 in the sum nothing cancels. −1 for an empty row."""
-    tied = step(total - 2 * (1 - jnp.finfo(total.dtype).epsneg))  # from 2 on
+    """s from the sum below the peak and that of all: with a second one near 1 nothing cancels. −1 for an empty row."""
+    tied = step(total - 2 * (1 - NEAR))
     return ((1 - tied) * below + tied * (total - 1)) - step(0.5 - total)
 
 

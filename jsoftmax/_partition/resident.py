@@ -100,8 +100,8 @@ def statistics_of(x: Logits, beta: Rows | None, where: Mask, axes: Axes, fine: b
     total = jnp.sum(e, axes, keepdims=True)
     if not fine:
         return Statistics(peak, total - 1)
-    below = jnp.sum(e - jnp.floor(e), axes, keepdims=True)
-    return Statistics(peak, jnp.where(total >= 2, total - 1, jnp.where(total < 0.5, -1, below)))
+    below = jnp.sum(reference.below_peak(e), axes, keepdims=True)
+    return Statistics(peak, jnp.where(total >= 2 * (1 - reference.NEAR), total - 1, jnp.where(total < 0.5, -1, below)))
 
 
 def _in_order(x: Logits, beta: Rows | None) -> Logits:
