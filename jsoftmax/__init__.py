@@ -1,9 +1,14 @@
 """The softmax family for JAX: exact in value and derivative, with inverse temperature β."""
 
+from jsoftmax._core.adaptive import AdaptiveWeights as AdaptiveWeights
 from jsoftmax._core.candidates import Candidates as Candidates
 from jsoftmax._core.reduce import weighted_mean as weighted_mean
 from jsoftmax._core.rule import forward_mode as forward_mode
 from jsoftmax._core.trees import Tree as Tree
+from jsoftmax._ops.adaptive import adaptive_log_prob as adaptive_log_prob
+from jsoftmax._ops.adaptive import adaptive_predict as adaptive_predict
+from jsoftmax._ops.adaptive import adaptive_softmax_loss as adaptive_softmax_loss
+from jsoftmax._ops.adaptive import adaptive_weights as adaptive_weights
 from jsoftmax._ops.cross_entropy import softmax_cross_entropy as softmax_cross_entropy
 from jsoftmax._ops.cross_entropy import (
     softmax_cross_entropy_with_integer_labels as softmax_cross_entropy_with_integer_labels,
@@ -14,6 +19,7 @@ from jsoftmax._ops.hierarchical import hierarchical_sample as hierarchical_sampl
 from jsoftmax._ops.hierarchical import hierarchical_softmax_loss as hierarchical_softmax_loss
 from jsoftmax._ops.hierarchical import huffman_tree as huffman_tree
 from jsoftmax._ops.hierarchical import tree_from_codes as tree_from_codes
+from jsoftmax._ops.hierarchical import tree_from_paths as tree_from_paths
 from jsoftmax._ops.linear import linear_softmax_cross_entropy as linear_softmax_cross_entropy
 from jsoftmax._ops.logmeanexp import logmeanexp as logmeanexp
 from jsoftmax._ops.logsumexp import logsumexp as logsumexp

@@ -58,6 +58,7 @@ CORE_AXES, CORE_LABELS, CORE_MEAN = "_core/axes.py", "_core/labels.py", "_core/r
 REFERENCE, STATISTICS, PULLBACK = "_partition/reference.py", "_partition/statistics.py", "_partition/pullback.py"
 PENALTIES, SPATIAL = "_partition/penalties.py", "_ops/spatial.py"
 HIERARCHICAL = "_ops/hierarchical.py"
+ADAPTIVE = "_ops/adaptive.py"
 CHOSEN, SAMPLED, SAMPLERS = "_partition/chosen.py", "_ops/sampled.py", "_ops/samplers.py"
 LABELLED, LAYER, STREAMED = "_partition/labelled.py", "_partition/layer.py", "_partition/streamed.py"
 LINEAR = "_ops/linear.py"
@@ -411,15 +412,15 @@ MUTANTS = (
     Mutant(
         "ties-counted-twice",
         REFERENCE,
-        "return e - jnp.floor(e), e\n",
-        "return e - jnp.floor(e), e + jnp.floor(e)\n",
+        "return below_peak(e), e\n",
+        "return below_peak(e), e + jnp.floor(e)\n",
         "test_torture.py -k 'eager and T14'",
     ),
     Mutant(
         "peak-of-βx",
         REFERENCE,
-        "jnp.abs((widen(x) * f.scale - f.origin) * f.factor)",
-        "jnp.abs(widen(x) * f.scale * f.factor - f.origin * f.factor)",
+        "jnp.abs((_settled(x, f) * f.scale - f.origin) * f.factor)",
+        "jnp.abs(_settled(x, f) * f.scale * f.factor - f.origin * f.factor)",
         "test_torture.py -k 'eager and B06'",
     ),
     Mutant(
@@ -761,7 +762,7 @@ MUTANTS = (
     Mutant(
         "on-chip-ties",
         "_partition/resident.py",
-        "jnp.where(total >= 2, total - 1, jnp.where(total < 0.5, -1, below))",
+        "jnp.where(total >= 2 * (1 - reference.NEAR), total - 1, jnp.where(total < 0.5, -1, below))",
         "jnp.where(total < 0.5, -1, below)",
         "test_platforms.py -k 'values_and_cotangents and cuda'",
     ),
@@ -824,8 +825,8 @@ MUTANTS = (
     Mutant(
         "beam-leaf-goes-on-twice",
         HIERARCHICAL,
-        "jnp.full_like(log_p, -jnp.inf)])",
-        "log_p])",
+        "stay = jnp.where(first, log_p[None], -jnp.inf)",
+        "stay = jnp.where(first, log_p[None], log_p[None])",
         "test_hierarchical.py -k beam",
     ),
     Mutant(
@@ -883,6 +884,55 @@ MUTANTS = (
         "over = before[through] < all_given",
         "over = before[through] <= all_given",
         "test_samplers.py -k alias",
+    ),
+    Mutant(
+        "cluster-of-all-examples",
+        ADAPTIVE,
+        "h = _project(jnp.where(own[:, None], x, 0), p)",
+        "h = _project(x, p)",
+        "test_adaptive.py -k no_number",
+    ),
+    Mutant(
+        "projection-of-unused-rows",
+        ADAPTIVE,
+        "jnp.where(kept, x, 0), (((0,), (0,)), ((), ()))",
+        "x, (((0,), (0,)), ((), ()))",
+        "test_adaptive.py -k no_number",
+    ),
+    Mutant(
+        "clusters-of-the-next",
+        ADAPTIVE,
+        "first = jnp.where(cluster == 0, labels, ends[0] + cluster - 1)",
+        "first = jnp.where(cluster == 0, labels, ends[0] + cluster - cluster)",
+        "test_adaptive.py -k losses",
+    ),
+    Mutant(
+        "blocks-as-they-come",
+        ADAPTIVE,
+        "order = order.reshape(blocks, each).T.reshape(-1)",
+        "order = order.reshape(-1)",
+        "test_adaptive.py -k left_out",
+    ),
+    Mutant(
+        "product-without-its-rounding",
+        REFERENCE,
+        "return x + (origin - origin)",
+        "return x",
+        "test_made_logits.py -k 'sure or (scaled and spot)'",
+    ),
+    Mutant(
+        "peak-beside-itself",
+        REFERENCE,
+        "return e - e * jnp.floor(e + NEAR)",
+        "return e - jnp.floor(e)",
+        "test_made_logits.py -k noise",
+    ),
+    Mutant(
+        "narrowing-left-out",
+        "_core/dtypes.py",
+        "return _converted(lax.bitcast_convert_type((bits ^ sign) ^ sign, x.dtype))",
+        "return _converted(x)",
+        "test_made_logits.py -k 'bfloat16 and spot'",
     ),
     Mutant(
         "choice-between-the-sums",

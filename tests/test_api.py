@@ -46,7 +46,8 @@ SIGNATURES = {
 }
 WAYS = "bias=None, beta=1.0, temperature=None, base=None"
 HIERARCHICAL = {
-    "Tree": "(paths, codes, mask)",
+    "Tree": "(paths, codes, mask, children=None)",
+    "tree_from_paths": "(paths)",
     "huffman_tree": "(counts, *, max_length=None)",
     "tree_from_codes": "(codes)",
     "hierarchical_softmax_loss": f"(inputs, node_weight, labels, tree, *, {WAYS}, ignore_label=None)",
@@ -69,8 +70,16 @@ SAMPLED = {
     "negative_sampling_loss": f"(inputs, weight, labels, candidates, *, {CLASS_AXIS}, remove_accidental_hits=False, "
     "ignore_label=None)",
 }
-OTHERS = ("weighted_mean", "forward_mode", SPATIAL, LINEAR, *HIERARCHICAL, *SAMPLED)
-SIGNATURES |= HIERARCHICAL | SAMPLED
+ADAPTIVE = {
+    "AdaptiveWeights": "(head, tails, head_bias=None)",
+    "adaptive_weights": "(key, num_features, num_classes, cutoffs, *, div_value=4.0, head_bias=False, dtype=None)",
+    "adaptive_softmax_loss": "(inputs, weights, labels, *, beta=1.0, temperature=None, base=None, ignore_label=None)",
+    "adaptive_log_prob": "(inputs, weights, *, beta=1.0, temperature=None, base=None)",
+    "adaptive_predict": "(inputs, weights)",
+}
+LARGE = HIERARCHICAL | SAMPLED | ADAPTIVE
+OTHERS = ("weighted_mean", "forward_mode", SPATIAL, LINEAR, *LARGE)
+SIGNATURES |= LARGE
 OPERATORS = [name for name in SIGNATURES if name not in OTHERS]
 THREE_NAMES = [name for name in OPERATORS if "temperature" in SIGNATURES[name]]
 LOSSES = (DIST, INT)

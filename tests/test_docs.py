@@ -22,6 +22,7 @@ WITHOUT = {  # what there is nothing to say about
     "Tree": {"Returns", "Raises", "Derivatives", "References"},
     "huffman_tree": {"Derivatives"},
     "tree_from_codes": {"Derivatives", "References"},
+    "tree_from_paths": {"Derivatives"},
     "hierarchical_predict": {"Derivatives"},
     "hierarchical_sample": {"Derivatives"},
     "Candidates": {"Returns", "Raises", "Derivatives", "References"},
@@ -29,6 +30,9 @@ WITHOUT = {  # what there is nothing to say about
     "uniform_sampler": {"Derivatives"},
     "unigram_sampler": {"Derivatives"},
     "all_classes": {"Derivatives", "References"},
+    "AdaptiveWeights": {"Returns", "Raises", "Derivatives", "References"},
+    "adaptive_weights": {"Derivatives"},
+    "adaptive_predict": {"Derivatives"},
 }
 SAVES = {name for name in PUBLIC if "Derivatives" not in WITHOUT.get(name, ())} - {"weighted_mean"}  # plain JAX
 FENCE = re.compile(r"^( *)```python[^\n]*\n(.*?)^\1```", re.MULTILINE | re.DOTALL)

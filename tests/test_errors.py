@@ -300,12 +300,15 @@ def tree_rows():
     layer = {"inputs": full((3, 5)), "node_weight": full((2, 5)), "tree": TREE}
     for changed, exception, *wanted in (
         ({"tree": tuple(TREE)}, TypeError, "`tree` must be a jsoftmax.Tree", "got tuple"),
-        ({"tree": TREE._replace(mask=TREE.codes)}, TypeError, "`tree` must have integer paths", "int8 and int8"),
+        ({"tree": TREE._replace(mask=TREE.codes)}, TypeError, "`tree` must have integer paths", "int8, int8"),
+        ({"tree": TREE._replace(children=full((2, 2)))}, TypeError, "`tree` must have integer paths", "bool, float32"),
+        ({"tree": TREE._replace(children=Y)}, ValueError, "`tree.children` must have shape [M, B]", "got (3,)"),
+        ({"tree": TREE._replace(children=np.ones((2, 2), int))}, ValueError, "each of the 4 children", "(2, 5)"),
         ({"tree": TREE._replace(codes=TREE.codes[:, 0])}, ValueError, "three tables of one shape", "(3, 2), (3,) and"),
         ({"inputs": full((3, 4))}, ValueError, "`inputs` (3, 4)", "`node_weight` (2, 5)", "got 4"),
         ({"node_weight": full(5)}, ValueError, "`node_weight` must have two axes", "got shape (5,)"),
         ({"node_weight": full((3, 5))}, ValueError, "each of the 2 inner nodes", "got shape (3, 5)"),
-        ({"bias": full(3)}, ValueError, "`bias` must have one entry an inner node, shape (2,)", "got (3,)"),
+        ({"bias": full(3)}, ValueError, "`bias` must have one entry a row of `node_weight`, shape (2,)", "got (3,)"),
         ({"beta": full(4)}, ValueError, "`beta` must broadcast", "got shape (4,)"),
     ):
         yield PATHS, layer | {"labels": Y} | changed, exception, wanted
@@ -329,6 +332,8 @@ def tree_rows():
         (["0", "x"], TypeError, "`codes` must be a sequence of sequences of 0 and 1"),
     ):
         yield "tree_from_codes", {"codes": codes}, exception, wanted
+    yield "tree_from_paths", {"paths": []}, ValueError, ("`paths` must have one entry a class", "got none")
+    yield "tree_from_paths", {"paths": [[[]]]}, TypeError, ("`paths` must be a sequence of sequences of hashable",)
 
 
 def test_counts_of_a_traced_array_are_refused():
@@ -389,7 +394,50 @@ def sampled_rows():
     yield "all_classes", {"num_classes": 0}, ValueError, ("`num_classes` must be at least 1", "got 0")
 
 
-TABLE = [*rows(), *tree_rows(), *sampled_rows()]
+CLUSTERS = jsoftmax.AdaptiveWeights(full((4, 5)), ((full((2, 5)), full((6, 2))),), full(4))
+ADAPTIVE, SIZES = "adaptive_softmax_loss", "adaptive_weights"
+
+
+def adaptive_rows():
+    """The same of the parameters of an adaptive softmax."""
+    (pair,) = CLUSTERS.tails
+    layer = {"inputs": full((3, 5)), "weights": CLUSTERS}
+    for changed, exception, *wanted in (
+        ({"weights": tuple(CLUSTERS)}, TypeError, "`weights` must be a jsoftmax.AdaptiveWeights", "got tuple"),
+        ({"inputs": full((3, 4))}, ValueError, "`inputs` (3, 4)", "`weights.head` (4, 5)", "got 4"),
+        ({"weights": CLUSTERS._replace(tails=(pair[0],))}, TypeError, "`weights.tails[0]` must be a pair", "ndarray"),
+        ({"weights": CLUSTERS._replace(tails=((full((2, 4)), pair[1]),))}, ValueError, "`weights.tails[0][0]` (2, 4)"),
+        (
+            {"weights": CLUSTERS._replace(tails=((pair[0], full((6, 3))),))},
+            ValueError,
+            "`weights.tails[0][1]`",
+            "(6, 3)",
+        ),
+        ({"weights": CLUSTERS._replace(tails=(pair,) * 4)}, ValueError, "`weights.head` must have rows", "(4, 5)"),
+        (
+            {"weights": CLUSTERS._replace(head_bias=full(3))},
+            ValueError,
+            "`weights.head_bias` must have one",
+            "got (3,)",
+        ),
+        ({"beta": full(4)}, ValueError, "`beta` must broadcast", "got shape (4,)"),
+    ):
+        yield ADAPTIVE, layer | {"labels": Y} | changed, exception, wanted
+        yield "adaptive_log_prob", layer | changed, exception, wanted
+    yield ADAPTIVE, layer | {"labels": Y[:2]}, ValueError, ("`labels` must have the shape", "got (2,)")
+    sizes = {"key": None, "num_features": 8, "num_classes": 9, "cutoffs": [3]}
+    for changed, exception, *wanted in (
+        ({"num_features": 0}, ValueError, "`num_features` must be at least 1", "got 0"),
+        ({"cutoffs": [3, 3]}, ValueError, "`cutoffs` must increase and be in [1, 8]", "got [3, 3]"),
+        ({"cutoffs": [9]}, ValueError, "`cutoffs` must increase and be in [1, 8]", "got [9]"),
+        ({"cutoffs": 3}, TypeError, "`cutoffs` must be a sequence of ints", "got 3"),
+        ({"div_value": 0}, ValueError, "`div_value` must be a positive number", "got 0"),
+        ({"dtype": int}, TypeError, "`dtype` must be floating", "got int32"),
+    ):
+        yield SIZES, sizes | changed, exception, wanted
+
+
+TABLE = [*rows(), *tree_rows(), *sampled_rows(), *adaptive_rows()]
 
 
 def check_message(name, error, exception, fragments):

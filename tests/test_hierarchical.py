@@ -74,7 +74,7 @@ def test_counts_that_fall_geometrically_make_a_long_tree_or_a_limited_one():
 def walk(tree):
     """Class reached by each way down, from the tables alone."""
     ways = {}
-    for w, (path, code, mask) in enumerate(zip(*(np.asarray(a) for a in tree), strict=True)):
+    for w, (path, code, mask) in enumerate(zip(*(np.asarray(a) for a in tree[:3]), strict=True)):
         ways[tuple(zip(path[mask].tolist(), code[mask].tolist(), strict=True))] = w
     return ways
 
@@ -96,7 +96,7 @@ def test_codes_give_the_tree_back():
     again = jsoftmax.tree_from_codes(codes)
     assert [[turn for _, turn in way] for way in walk(again)] == codes
     text = jsoftmax.tree_from_codes(["".join(map(str, code)) for code in codes])
-    assert all(np.array_equal(a, b) for a, b in zip(again, text, strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(again[:3], text[:3], strict=True))
     assert jsoftmax.tree_from_codes([""]).paths.shape == (1, 0)
 
 
@@ -125,7 +125,7 @@ def layer(dtype=np.float32, n=N):
 
 def exact(x, w, b, labels, beta):
     """(losses, z̄ of every decision for a cotangent of 1, paths) in float64."""
-    paths, codes, mask = (np.asarray(a)[labels] for a in TREE)
+    paths, codes, mask = (np.asarray(a)[labels] for a in TREE[:3])
     z = np.einsum("nd,nld->nl", x.astype(np.float64), w.astype(np.float64)[paths]) + b.astype(np.float64)[paths]
     signed = np.where(codes == 1, 1, -1) * beta * z
     losses = np.where(mask, np.logaddexp(0, -signed), 0).sum(1)
@@ -343,3 +343,139 @@ def test_samples_have_the_probabilities_of_the_leaves():
     again = jsoftmax.hierarchical_sample(jax.random.key(7), np.broadcast_to(x[:1], (draws, D)), w, TREE, bias=b)
     assert np.array_equal(found, again)
     assert jsoftmax.hierarchical_sample(jax.random.key(0), np.full((1, D), np.nan, np.float32), w, TREE) == -1
+
+
+# any number of children -----------------------------------------------------------------------------------------------
+
+STEPS = ["ax", "ay", "az", "b", "cx", "cyp", "cyq", "d", "ez"]  # nodes with 5, 3, 2, 2 and 1 children
+MANY = jsoftmax.tree_from_paths(STEPS)
+VECTORS = V + MANY.children.shape[0] - 1
+
+
+def many(dtype=np.float32):
+    rng = np.random.default_rng(0)
+    x, w, b = (rng.integers(-4, 5, shape) / 4 for shape in ((N, D), (VECTORS, D), (VECTORS,)))
+    return x.astype(dtype), w.astype(dtype), b.astype(dtype), np.arange(N, dtype=np.int32) % V
+
+
+def exact_of_many(x, w, b, beta):
+    """log p [N, V] in float64, from the steps alone: prefixes are nodes, numbered as they come."""
+    z = beta * (np.float64(x) @ np.float64(w).T + np.float64(b))
+    prefixes = list(dict.fromkeys(s[:d] for s in STEPS for d in range(len(s))))
+    children = {p: list(dict.fromkeys(s[: len(p) + 1] for s in STEPS if s.startswith(p) and s != p)) for p in prefixes}
+    row = dict(zip((c for p in prefixes for c in children[p]), range(VECTORS), strict=True))
+    log_p = np.zeros((len(x), len(STEPS)))
+    for w_, s in enumerate(STEPS):
+        for d in range(len(s)):
+            among = z[:, [row[c] for c in children[s[:d]]]]
+            top = among.max(1)
+            log_p[:, w_] += z[:, row[s[: d + 1]]] - top - np.log(np.exp(among - top[:, None]).sum(1))
+    return log_p
+
+
+@pytest.mark.parametrize("beta", [1.0, pytest.param(-2.0, marks=pytest.mark.slow), 8.0])
+@pytest.mark.parametrize("dtype", [np.float32, pytest.param(ml_dtypes.bfloat16, marks=pytest.mark.slow)], ids=str)
+def test_softmaxes_at_the_nodes(beta, dtype):
+    x, w, b, labels = many(dtype)
+    expected = exact_of_many(x, w, b, beta)
+    gap = np.abs(expected).max()
+    losses = loss(x, w, labels, MANY, bias=b, beta=beta)
+    at = -expected[np.arange(N), labels]
+    tolerance.check(losses, at, np.float32, tolerance.Bound(8, 1), "loss", gap=gap, scale=1)
+    every = log_prob(x, w, MANY, bias=b, beta=beta)
+    tolerance.check(every, expected, np.float32, tolerance.Bound(8, 1), "log p", gap=gap, scale=1)
+    assert np.abs(np.exp(np.float64(every)).sum(1) - 1).max() <= 8 * np.finfo(np.float32).eps
+
+
+def test_gradients_of_softmaxes_at_the_nodes():
+    """As of the sum over all classes, which is made of other operators; of vectors on the path and beside it only."""
+    x, w, b, labels = many()
+    g = np.random.default_rng(2).standard_normal(N).astype(np.float32)
+
+    def path(x, w, b, beta):
+        return jnp.vdot(g, loss(x, w, labels, MANY, bias=b, beta=beta))
+
+    def whole(x, w, b, beta):
+        every = log_prob(x, w, MANY, bias=b, beta=beta)
+        return -jnp.vdot(g, jnp.sum(jnp.where(np.arange(V) == labels[:, None], every, 0), 1))
+
+    at = (x, w, b, jnp.float32(0.7))
+    found, wanted = (jax.jit(jax.grad(f, (0, 1, 2, 3)))(*at) for f in (path, whole))
+    for a, e in zip(found, wanted, strict=True):
+        tolerance.check(a, np.float64(e), np.float32, tolerance.Bound(32), "gradient", scale=np.abs(e).max() + 1)
+    alone = jax.grad(lambda w: loss(x[:1], w, np.array([3], np.int32), MANY).sum())(w)
+    assert np.all(alone[5:] == 0) and np.all(np.any(alone[:5] != 0, 1))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("outer", ["reverse", "forward"])
+def test_second_order_of_softmaxes_at_the_nodes(outer):
+    x, w, b, labels = many()
+    x, labels = x[:3], labels[4:7]
+    over = jax.jacrev if outer == "reverse" else jax.jacfwd
+    path = lambda x, w, b, beta: loss(x, w, labels, MANY, bias=b, beta=beta).sum()  # noqa: E731
+
+    def whole(x, w, b, beta):
+        every = log_prob(x, w, MANY, bias=b, beta=beta)
+        return -jnp.sum(jnp.where(np.arange(V) == labels[:, None], every, 0))
+
+    at = (x, w, b, jnp.float32(0.7))
+    found, wanted = (jax.jit(over(jax.grad(f, (0, 1, 2, 3)), (0, 1, 2, 3)))(*at) for f in (path, whole))
+    for a, e in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+        tolerance.check(a, np.float64(e), np.float32, tolerance.Bound(64), "second order", scale=np.abs(e).max() + 1)
+
+
+def test_bad_labels_and_nodes_where_children_are_many():
+    x, w, b, labels = many()
+    x[2] = np.nan
+    labels[:3] = -1, V, 6
+    f = lambda x, w: loss(x, w, labels, MANY, bias=b, ignore_label=6)  # noqa: E731
+    value, pull = jax.vjp(f, x, w)
+    assert np.isnan(value[:2]).all() and value[2] == 0 and np.isfinite(value[3:]).all()
+    bars = pull(jnp.where(jnp.arange(N) < 2, 0, 1.0).astype(jnp.float32))
+    assert all(np.isfinite(bar).all() for bar in bars) and np.all(bars[0][:3] == 0)
+    for bad in (VECTORS, -7):
+        broken = MANY._replace(children=MANY.children.at[1, 1].set(bad))  # of "ay"
+        losses = loss(x[3:], w, labels[3:] % 4, broken, bias=b)
+        assert np.array_equal(np.isnan(losses), labels[3:] % 4 < 3)
+
+
+def test_ways_down_where_children_are_many():
+    x, w, b, _ = many()
+    w = w + np.linspace(0, 0.1, w.size, dtype=np.float32).reshape(w.shape)  # no ties
+    every = np.float64(log_prob(x, w, MANY, bias=b, beta=1.3))
+    labels, found = jsoftmax.hierarchical_predict(x, w, MANY, bias=b, beta=1.3, beam_size=V)
+    assert np.array_equal(labels, np.argsort(-every, 1))
+    tolerance.check(found, -np.sort(-every, 1), np.float32, tolerance.Bound(16), "beam", scale=np.abs(every).max())
+    draws = 40_000
+    drawn = jsoftmax.hierarchical_sample(
+        jax.random.key(7), np.broadcast_to(x[:1], (draws, D)), w, MANY, bias=b, beta=1.3
+    )
+    p = np.exp(every[0])
+    counts = np.bincount(drawn, minlength=V)
+    assert counts.sum() == draws and scipy.stats.chisquare(counts, draws * p / p.sum()).pvalue > 1 / 1000
+
+
+def test_classes_in_groups():
+    """Goodman's: p(group) p(class | group), of a class by itself in its group p(group) alone."""
+    groups = [0, 0, 1, 1, 1, 2]
+    tree = jsoftmax.tree_from_paths([(group, w) for w, group in enumerate(groups)])
+    assert tree.children.tolist() == [[0, 1, 2], [3, 4, -1], [5, 6, 7], [8, -1, -1]]
+    w = np.zeros((9, 1), np.float32)
+    p = np.exp(np.float64(log_prob(np.ones((1, 1), np.float32), w, tree)[0]))
+    tolerance.check(jnp.float32(p), np.array([1 / 6, 1 / 6, *[1 / 9] * 3, 1 / 3]), np.float32, tolerance.Bound(8), "p")
+    two = jsoftmax.tree_from_paths(["0", "1"])
+    binary = jsoftmax.tree_from_codes(["0", "1"])
+    x = np.array([[2.0]], np.float32)
+    same = [
+        loss(x, np.array(v, np.float32), np.array([0]), t)[0] for v, t in (([[1.0], [4.0]], two), ([[3.0]], binary))
+    ]
+    assert same[0] == same[1]
+
+
+@pytest.mark.parametrize(
+    ("paths", "why"), [(["a", "a"], "the same path"), (["a", "ab"], "class 0 is the beginning of that of class 1")]
+)
+def test_paths_of_no_tree(paths, why):
+    with pytest.raises(ValueError, match=f"tree_from_paths: `paths` must be those of a tree, but .*{why}"):
+        jsoftmax.tree_from_paths(paths)

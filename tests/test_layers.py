@@ -12,6 +12,8 @@ MODULES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("jsoftm
 
 LAYERS = ("_core", "_partition", "_ops", "__init__")  # each may import those before it and itself
 SIDEWAYS = {
+    ("adaptive", "linear"),
+    ("adaptive", "softmax"),
     ("hierarchical", "cross_entropy"),
     ("hierarchical", "softmax"),
     ("linear", "cross_entropy"),

@@ -33,10 +33,18 @@ NO_OPERATOR = {
     "forward_mode",
     "spatial_softmax_cross_entropy",
     "linear_softmax_cross_entropy",
-    *("Tree", "huffman_tree", "tree_from_codes", "hierarchical_softmax_loss", "hierarchical_log_prob"),
+    *(
+        "Tree",
+        "huffman_tree",
+        "tree_from_codes",
+        "tree_from_paths",
+        "hierarchical_softmax_loss",
+        "hierarchical_log_prob",
+    ),
     *("hierarchical_predict", "hierarchical_sample"),
     *("Candidates", "all_classes", "log_uniform_sampler", "uniform_sampler", "unigram_sampler"),
     *("sampled_softmax_loss", "nce_loss", "negative_sampling_loss"),
+    *("AdaptiveWeights", "adaptive_weights", "adaptive_softmax_loss", "adaptive_log_prob", "adaptive_predict"),
 }  # a reduction, a context, a table, and those that have other arguments and tests of their own
 
 

@@ -353,6 +353,25 @@ def test_second_order(name, outer):
         tolerance.check(a, np.asarray(e), np.float32, tolerance.Bound(96), "second order", scale=np.abs(e).max() + 1)
 
 
+@pytest.mark.slow
+@three_losses
+def test_second_order_beside_ignored_labels(name):
+    """As without them."""
+    x, w, b, labels, log_q = problem(n=3)
+    drawn = jsoftmax.Candidates(IDS, log_q)
+    several = np.stack([labels, labels + 4], 1)
+    several[1], several[2, 1] = -1, -1
+
+    def hessian(x, labels, kept):
+        f = lambda x: LOSSES[name](x, w, labels, drawn, bias=b, class_axis=0, ignore_label=-1).sum()  # noqa: E731
+        return np.asarray(jax.jacrev(jax.grad(f))(x))[kept][:, :, kept]
+
+    check = functools.partial(tolerance.check, dtype=np.float32, bound=tolerance.Bound(64), what="alone", scale=1)
+    check(hessian(x, several, [0]), np.float64(hessian(x[:1], several[:1], [0])))
+    check(hessian(x, several, [2]), np.float64(hessian(x[2:], labels[2:], [0])))
+    assert np.all(hessian(x, several, [1]) == 0)
+
+
 @three_losses
 def test_nothing_is_as_large_as_all_classes_of_all_examples(name):
     classes, width, n, draws = 1000, 8, 64, 16

@@ -4,6 +4,7 @@ Checks read shapes, dtypes and static values only, never an element. TypeError f
 """
 
 import functools
+import itertools
 import operator as op
 from typing import Any
 
@@ -13,7 +14,8 @@ import numpy as np
 from jax import Array
 
 from jsoftmax._core import axes as ax
-from jsoftmax._core import dtypes, mesh
+from jsoftmax._core import dtypes, mesh, trees
+from jsoftmax._core.adaptive import AdaptiveWeights
 from jsoftmax._core.candidates import Candidates
 from jsoftmax._core.labels import UNREPRESENTABLE
 from jsoftmax._core.trees import Tree
@@ -205,13 +207,15 @@ def linear(
     return inputs, weight, axis
 
 
-def nodes(name: str, inputs: Any, node_weight: Any, classes: int) -> tuple[Operand, Operand]:
+def nodes(name: str, inputs: Any, node_weight: Any, given: Tree) -> tuple[Operand, Operand]:
     """What decides at the inner nodes of a tree, and what it is applied to."""
     inputs, node_weight, _ = linear(name, inputs, node_weight, 0, "node_weight")
-    if node_weight.shape[0] != classes - 1:
+    wanted, classes = trees.vectors(given), given.paths.shape[0]
+    if node_weight.shape[0] != wanted:
+        what = "inner nodes" if given.children is None else "children of inner nodes"
         raise ValueError(
-            f"{name}: `node_weight` must have a row for each of the {classes - 1} inner nodes of a tree with {classes} "
-            f"classes, got shape {node_weight.shape}."
+            f"{name}: `node_weight` must have a row for each of the {wanted} {what} of a tree with {classes} classes, "
+            f"got shape {node_weight.shape}."
         )
     return inputs, node_weight
 
@@ -359,19 +363,33 @@ def codes(name: str, value: Any) -> list[tuple[int, ...]]:
     return found
 
 
-def tree(name: str, value: Any) -> tuple[Tree, int]:
-    """A tree and the number of its classes."""
+def paths(name: str, value: Any) -> list[tuple[Any, ...]]:
+    """The steps to each class."""
+    try:
+        found = [tuple(path) for path in value]
+        hash(tuple(found))
+    except TypeError:
+        raise TypeError(f"{name}: `paths` must be a sequence of sequences of hashable steps.") from None
+    if not found:
+        raise ValueError(f"{name}: `paths` must have one entry a class, at least one, got none.")
+    return found
+
+
+def tree(name: str, value: Any) -> Tree:
     if not isinstance(value, Tree):
         raise TypeError(f"{name}: `tree` must be a jsoftmax.Tree, got {type(value).__name__}.")
-    paths, codes, mask = (array(name, f"tree.{field}", a) for field, a in zip(Tree._fields, value, strict=True))
-    whole = jnp.issubdtype(paths.dtype, jnp.integer) and jnp.issubdtype(codes.dtype, jnp.integer)
+    named = {k: array(name, f"tree.{k}", a) for k, a in value._asdict().items() if a is not None}
+    paths, codes, mask = (named[k] for k in ("paths", "codes", "mask"))
+    whole = all(jnp.issubdtype(a.dtype, jnp.integer) for k, a in named.items() if k != "mask")
     if not whole or mask.dtype != bool:
-        got = f"{paths.dtype}, {codes.dtype} and {mask.dtype}"
-        raise TypeError(f"{name}: `tree` must have integer paths and codes and a boolean mask, got {got}.")
+        got = ", ".join(str(a.dtype) for a in named.values())
+        raise TypeError(f"{name}: `tree` must have integer paths, codes and children and a boolean mask, got {got}.")
     if paths.ndim != 2 or paths.shape[0] == 0 or not paths.shape == codes.shape == mask.shape:
         got = f"{paths.shape}, {codes.shape} and {mask.shape}"
         raise ValueError(f"{name}: `tree` must have three tables of one shape [V, L], V at least 1, got {got}.")
-    return Tree(paths, codes, mask), paths.shape[0]
+    if value.children is not None and (named["children"].ndim != 2 or named["children"].shape[1] == 0):
+        raise ValueError(f"{name}: `tree.children` must have shape [M, B], got {named['children'].shape}.")
+    return Tree(**named)
 
 
 def size(name: str, argument: str, value: Any) -> int:
@@ -456,3 +474,53 @@ def candidates(name: str, value: Any, rows: tuple[int, ...], classes: int) -> Ca
             f"{(*rows, classes)}, got {expected.shape}."
         )
     return Candidates(ids, expected)
+
+
+def cutoffs(name: str, value: Any, classes: int) -> list[int]:
+    try:
+        given = [op.index(c) for c in value]
+    except TypeError:
+        raise TypeError(f"{name}: `cutoffs` must be a sequence of ints, got {value!r}.") from None
+    if not all(a < b for a, b in itertools.pairwise([0, *given, classes])):
+        raise ValueError(f"{name}: `cutoffs` must increase and be in [1, {classes - 1}], got {value!r}.")
+    return given
+
+
+def div_value(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise ValueError(f"{name}: `div_value` must be a positive number, got {value!r}.")
+    return float(value)
+
+
+def floating_dtype(name: str, value: Any) -> Any:
+    found = jnp.result_type(float if value is None else value)
+    if not jnp.issubdtype(found, jnp.floating):
+        raise TypeError(f"{name}: `dtype` must be floating, got {found}.")
+    return found
+
+
+def adaptive(name: str, inputs: Any, weights: Any) -> tuple[Operand, AdaptiveWeights]:
+    """Parameters that belong together, and what they are applied to."""
+    if not isinstance(weights, AdaptiveWeights):
+        raise TypeError(f"{name}: `weights` must be a jsoftmax.AdaptiveWeights, got {type(weights).__name__}.")
+    inputs, head, _ = linear(name, inputs, weights.head, 0, "weights.head")
+    tails = []
+    for k, pair in enumerate(weights.tails):
+        argument = f"weights.tails[{k}]"
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise TypeError(f"{name}: `{argument}` must be a pair, projection and weight, got {type(pair).__name__}.")
+        _, projection, _ = linear(name, inputs, pair[0], 0, f"{argument}[0]")
+        weight = real(name, f"{argument}[1]", pair[1])
+        if weight.ndim != 2 or weight.shape[1] != projection.shape[0] or weight.shape[0] == 0:
+            raise ValueError(
+                f"{name}: `{argument}[1]` must have a row for each class and {projection.shape[0]} features, as the "
+                f"projection before it gives, got shape {weight.shape}."
+            )
+        tails.append((projection, weight))
+    if head.shape[0] <= len(tails):
+        raise ValueError(
+            f"{name}: `weights.head` must have rows for classes, at least one, and for {len(tails)} clusters, got "
+            f"shape {head.shape}."
+        )
+    bias = class_numbers(name, "weights.head_bias", weights.head_bias, head.dtype, head.shape[0], "a row of the head")
+    return inputs, AdaptiveWeights(head, tuple(tails), bias)

@@ -1,7 +1,7 @@
-"""Binary trees whose leaves are classes, as tables with a row for each class. Built on the host, with NumPy."""
+"""Trees whose leaves are classes, as tables with a row for each class. Built on the host, with NumPy."""
 
 import heapq
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -10,14 +10,19 @@ from jax import Array
 
 
 class Tree(NamedTuple):
-    """The ways from the root of a binary tree to V classes, L turns at most: a pytree of arrays, to pass to `jax.jit`.
+    """The ways from the root of a tree to V classes, L turns at most: a pytree of arrays, to pass to `jax.jit`.
 
-    A tree in which every inner node has two children has V − 1 of them. The root is the first of every path.
+    In a binary tree without `children` every inner node has two, of which a vector for each of the V − 1 inner nodes
+    decides. With `children` a node has any number of them, and every child a vector of its own: M inner nodes and V
+    classes without the root have V + M − 1.
 
     Args:
-      paths: int32 [V, L], the inner nodes on the way to each class, in [0, V − 1); behind the last turn anything.
-      codes: int8 [V, L], which child comes next, 0 or 1.
+      paths: int32 [V, L], the inner nodes on the way to each class, the first of them the root; behind the last turn
+        anything.
+      codes: integers [V, L], which child comes next, from 0 on.
       mask: boolean [V, L], False behind the last turn.
+      children: int32 [M, B], the vector of each child of each inner node; −1 where there is no further child. None for
+        a binary tree.
 
     Examples:
       >>> import jsoftmax
@@ -33,6 +38,16 @@ class Tree(NamedTuple):
     paths: Array | np.ndarray
     codes: Array | np.ndarray
     mask: Array | np.ndarray
+    children: Array | np.ndarray | None = None
+
+
+def inner_nodes(tree: Tree) -> int:
+    return int(tree.paths.shape[0] - 1 if tree.children is None else tree.children.shape[0])
+
+
+def vectors(tree: Tree) -> int:
+    """How many vectors decide."""
+    return inner_nodes(tree) if tree.children is None else tree.paths.shape[0] + inner_nodes(tree) - 1
 
 
 def as_tree(paths: np.ndarray, codes: np.ndarray, mask: np.ndarray) -> Tree:
@@ -125,3 +140,33 @@ def from_codes(codes: Sequence[Sequence[int]]) -> Tree:
 
 def _reached(prefix: tuple[int, ...], *found: Iterable[tuple[int, ...]]) -> bool:
     return any(prefix in some for some in found)
+
+
+def from_paths(paths: Sequence[Sequence[Hashable]]) -> Tree:
+    """The tree in which class w is reached by the steps paths[w]; nodes, children and vectors in the order in which
+    paths come to them, the vectors of one node's children next to each other.
+
+    ValueError if a path is the beginning of another.
+    """
+    ends = {tuple(path): w for w, path in enumerate(paths)}
+    if len(ends) != len(paths):
+        raise ValueError("two classes have the same path")
+    nodes: dict[tuple[Hashable, ...], int] = {}
+    below: list[dict[Hashable, int]] = []
+    longest = max(map(len, paths))
+    through, turns = np.zeros((len(paths), longest), np.int32), np.zeros((len(paths), longest), np.int32)
+    for w, path in enumerate(paths):
+        for depth, step in enumerate(path):
+            above = tuple(path[:depth])
+            if above in ends:
+                raise ValueError(f"the path of class {ends[above]} is the beginning of that of class {w}")
+            node = nodes.setdefault(above, len(nodes))
+            if node == len(below):
+                below.append({})
+            through[w, depth], turns[w, depth] = node, below[node].setdefault(step, len(below[node]))
+    widths = np.array([len(steps) for steps in below], np.int32)
+    first = np.concatenate([[0], np.cumsum(widths)])[:-1]
+    child = np.arange(widths.max(initial=1), dtype=np.int32)
+    children = np.where(child < widths[:, None], first[:, None] + child, -1).reshape(len(below), len(child))
+    mask = np.arange(longest) < np.array([len(path) for path in paths])[:, None]
+    return Tree(jnp.asarray(through), jnp.asarray(turns), jnp.asarray(mask), jnp.asarray(children, jnp.int32))

@@ -1,19 +1,20 @@
-"""Hierarchical softmax over a binary tree: a class is a path from the root, and a decision at each node on it.
+"""Hierarchical softmax over a tree: a class is a path from the root, and a decision at each node on it.
 
-    z_n  =  ⟨v_n, x⟩ + b_n              p(1 | n) = softmax(β (0, z_n))_1 = σ(β z_n)
-    p(w)  =  Π_l p(c_l | n_l)           over the nodes n_l on the path of w and the turns c_l ∈ {0, 1}        (1)
+    z_n  =  ⟨v_n, x⟩ + b_n              p(1 | n) = softmax(β (0, z_n))_1 = σ(β z_n)         in a binary tree
+    z_k  =  ⟨v_k, x⟩ + b_k              p(c | n) = softmax(β z)_c over the children k of n      in any other
+    p(w)  =  Π_l p(c_l | n_l)           over the nodes n_l on the path of w and the turns c_l             (1)
     ℓ(w)  =  −Σ_l log p(c_l | n_l)                                                                        (2)
 
-    z̄_l  =  β g (p(1 | n_l) − c_l)      x̄ = Σ_l z̄_l v_l      v̄_n = Σ z̄ x over the paths that pass n      (3)
+    z̄  =  β g (p − δ_c)                 x̄ = Σ z̄ v            v̄ = Σ z̄ x over the paths that pass            (3)
 
-Whatever the parameters are, the probabilities of all leaves sum to 1. A decision is the integer cross-entropy of two
-logits, with all that it promises: its rule gives z̄, and the gradient in β. Paths are gone through turn by turn, so that
-no more than the nodes of one level are there for each example.
+Whatever the parameters are, the probabilities of all leaves sum to 1. A decision is the integer cross-entropy of the
+logits of its turns, with all that it promises: its rule gives z̄, and the gradient in β. Paths are gone through turn by
+turn, so that no more than one vector is there for each example.
 """
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -29,7 +30,7 @@ from jsoftmax._core.rule import with_vjp
 from jsoftmax._core.temperature import inverse_temperature
 from jsoftmax._core.trees import Tree
 from jsoftmax._ops.cross_entropy import index_pull, index_value, poison
-from jsoftmax._ops.softmax import log_softmax_of, softmax_of
+from jsoftmax._ops.softmax import log_softmax_of
 from jsoftmax._partition import chosen
 from jsoftmax._partition.penalties import Options
 
@@ -95,6 +96,38 @@ def tree_from_codes(codes: Sequence[Sequence[int]]) -> Tree:
         raise ValueError(f"tree_from_codes: `codes` must be those of a full binary tree, but {error}.") from None
 
 
+def tree_from_paths(paths: Sequence[Sequence[Hashable]]) -> Tree:
+    """The tree in which each class is reached by the steps of its path, with any number of children at a node.
+
+    Each decision is a softmax over the children of a node. Two steps, (group of w, w), are the class-based softmax, a
+    softmax over groups and one over the classes of a group.
+
+    Args:
+      paths: for each class its steps from the root, any hashable things.
+
+    Returns:
+      a `Tree` with `children`; nodes, children and their vectors are numbered in the order in which paths come to them.
+
+    Raises:
+      TypeError: steps that are not hashable. ValueError: no path; a path twice, or as the beginning of another.
+
+    References: Goodman (2001), arXiv:cs/0108006 (classes); Mnih & Hinton (2008).
+
+    Examples:
+      >>> import jsoftmax
+      >>> tree = jsoftmax.tree_from_paths([("animal", "cat"), ("animal", "dog"), ("plant", "oak"), ("stone",)])
+      >>> tree.children
+      Array([[ 0,  1,  2],
+             [ 3,  4, -1],
+             [ 5, -1, -1]], dtype=int32)
+    """
+    steps = check.paths("tree_from_paths", paths)
+    try:
+        return trees.from_paths(steps)
+    except ValueError as error:
+        raise ValueError(f"tree_from_paths: `paths` must be those of a tree, but {error}.") from None
+
+
 def hierarchical_softmax_loss(
     inputs: ArrayLike,
     node_weight: ArrayLike,
@@ -109,15 +142,17 @@ def hierarchical_softmax_loss(
 ) -> Array:
     """Cross-entropy of a tree of decisions, which costs log V and not V: `−Σ_l log σ(±β (⟨v_l, x⟩ + b_l))`, in nats.
 
-    The sum is over the nodes on the path of the label, with + where the turn is 1.
+    The sum is over the nodes on the path of the label, with + where the turn is 1; where a node has any number of
+    children it is `−Σ_l log softmax(β (V_l x + b_l))` at the turn, over the vectors of the children.
 
     Args:
       inputs: real, shape [..., D].
-      node_weight: real, [V − 1, D]: a vector for each inner node.
+      node_weight: real, [V − 1, D]: a vector for each inner node of a binary tree; [V + M − 1, D], for each child, with
+        `tree.children`.
       labels: integers of any width, [...]. None wraps or is clamped, and one that is no class makes its loss NaN.
-      tree: a `Tree` over the V classes, of `huffman_tree`, `tree_from_codes` or one's own. A node outside of the table
-        makes the loss NaN.
-      bias: real, one for each node, [V − 1].
+      tree: a `Tree` over the V classes, of `huffman_tree`, `tree_from_codes`, `tree_from_paths` or one's own. A node
+        outside of the table makes the loss NaN.
+      bias: real, one for each vector.
       beta: inverse temperature of every decision, any real or ±inf; a scalar, or an array that broadcasts to the
         result. At 0 a path of L turns has probability 2⁻ᴸ.
       temperature, base: T = 1/β or e^β instead of `beta`.
@@ -133,7 +168,7 @@ def hierarchical_softmax_loss(
     Derivatives: reverse mode in `inputs`, `node_weight`, `bias` and `beta`, `temperature` or `base`, to any order;
     forward mode inside `forward_mode()`. Only nodes on the paths get a gradient, the others 0; an example whose
     cotangent is 0 has gradient 0, also when it is NaN. Saves `inputs`, `node_weight`, `bias`, β, `labels`, the tree and
-    three numbers a decision, L decisions for each example; vectors of nodes are looked up again.
+    the logits and two numbers a decision, L decisions for each example; vectors are looked up again.
 
     References: Morin & Bengio (2005); Mnih & Hinton (2008); Mikolov et al. (2013), arXiv:1310.4546.
 
@@ -280,10 +315,10 @@ def hierarchical_sample(
 def _checked(
     name: str, inputs: Any, node_weight: Any, tree: Any, bias: Any, slope: tuple[Any, Any, Any]
 ) -> tuple[Tree, Operand, Operand, Operand | None, Operand | None, str]:
-    tree, classes = check.tree(name, tree)
-    inputs, node_weight = check.nodes(name, inputs, node_weight, classes)
+    tree = check.tree(name, tree)
+    inputs, node_weight = check.nodes(name, inputs, node_weight, tree)
     dtype = dtypes.of_logits(jnp.result_type(inputs.dtype, node_weight.dtype))
-    bias = check.class_numbers(name, "bias", bias, dtype, classes - 1, "an inner node")
+    bias = check.class_numbers(name, "bias", bias, dtype, node_weight.shape[0], "a row of `node_weight`")
     return tree, inputs, node_weight, bias, *check.beta(name, *slope, dtype, inputs.shape[:-1], ())
 
 
@@ -303,12 +338,27 @@ def _prepared(inputs, weight, bias, beta, kind):
 
 def _nodes(tree):
     """The paths; what is no node is behind the last, where nothing is looked up."""
-    return chosen.valid(as_int32(jnp.asarray(tree.paths)), tree.paths.shape[0] - 1)
+    return chosen.valid(as_int32(jnp.asarray(tree.paths)), trees.inner_nodes(tree))
 
 
-def _pair(z):
-    """The logits of the two turns, on axis 0."""
-    return jnp.stack([jnp.zeros_like(z), z])
+NOTHING = -2  # no vector, where one is asked for
+
+
+def _rows_of(tree, nodes):
+    """(vectors of the children [K, …] of nodes, which of them there are)."""
+    rows = as_int32(jnp.asarray(tree.children)).at[nodes].get(mode="fill", fill_value=NOTHING)
+    rows = jnp.moveaxis(rows, -1, 0)
+    there = rows != -1  # of one that is not there the numbers of another, for NaN times 0 is NaN in a second derivative
+    return jnp.where(there, chosen.valid(rows, trees.vectors(tree)), 0), there
+
+
+def _turns(x, weight, bias, tree, nodes):
+    """(logits of the turns [K, …] at nodes [N, …], which of them there are or None for all)."""
+    if tree.children is None:
+        z = chosen.of_each(x, weight, bias, nodes)
+        return jnp.stack([jnp.zeros_like(z), z]), None
+    rows, there = _rows_of(tree, nodes)
+    return jnp.moveaxis(chosen.of_each(x, weight, bias, jnp.moveaxis(rows, 0, -1)), -1, 0), there
 
 
 def _along(beta, axis, ndim):
@@ -346,10 +396,30 @@ def _path_of(labels, ignored, tree):
     return _Path(nodes, jnp.where(known, turns.astype(jnp.int32), -1), rests)
 
 
-def _decided(z, path, beta, alone):
+def _logits(x, weight, bias, path, tree):
+    """(Logits of the turns [K, L, N], which of them there are or None for all)."""
+    if tree.children is None:
+        z = chosen.in_turn(x, weight, bias, path.nodes)
+        return jnp.stack([jnp.zeros_like(z), z]), None
+    rows, there = _rows_of(tree, path.nodes)
+    z = chosen.in_turn(x, weight, bias, rows.reshape(-1, rows.shape[-1]))
+    return z.reshape(rows.shape), there
+
+
+def _pulled(z_bar, x, weight, bias, path, tree):
+    """Cotangents of x, weight and bias for those of the logits."""
+    bars = chosen.nothing(x, weight, bias)
+    if tree.children is None:
+        return chosen.pull_in_turn(bars, z_bar[1], x, weight, path.nodes)
+    rows, _ = _rows_of(tree, path.nodes)
+    flat = rows.reshape(-1, rows.shape[-1])
+    return chosen.pull_in_turn(bars, z_bar.reshape(flat.shape), x, weight, flat)
+
+
+def _decided(z, there, path, beta, alone):
     """(losses, statistics) of all decisions [1, L, N]."""
     turns, rests = path.turns[None], path.rests[None]
-    return index_value(_pair(z), turns, rests, None, _along(beta, 2, 3), PLAIN, TURNS, alone)
+    return index_value(z, turns, rests, there, _along(beta, 2, 3), PLAIN, TURNS, alone)
 
 
 def _summed(losses, labels, ignored, tree):
@@ -361,30 +431,29 @@ def _summed(losses, labels, ignored, tree):
 
 def _loss_primal(inputs, weight, bias, beta, labels, ignored, tree):
     path = _path_of(labels, ignored, tree)
-    losses, _ = _decided(chosen.in_turn(inputs, weight, bias, path.nodes), path, beta, alone=True)
+    z, there = _logits(inputs, weight, bias, path, tree)
+    losses, _ = _decided(z, there, path, beta, alone=True)
     return _summed(losses, labels, ignored, tree)
 
 
 def _loss_fwd(inputs, weight, bias, beta, labels, ignored, tree):
     path = _path_of(labels, ignored, tree)
-    z = chosen.in_turn(inputs, weight, bias, path.nodes)
-    losses, stats = _decided(z, path, beta, alone=False)
-    return _summed(losses, labels, ignored, tree), (inputs, weight, bias, beta, labels, ignored, tree, z, stats)
+    z, there = _logits(inputs, weight, bias, path, tree)
+    losses, stats = _decided(z, there, path, beta, alone=False)
+    residuals = (inputs, weight, bias, beta, labels, ignored, tree, z, there, stats)
+    return _summed(losses, labels, ignored, tree), residuals
 
 
 def _loss_bwd(residuals, g):
     """(3)."""
-    inputs, weight, bias, beta, labels, ignored, tree, z, stats = residuals
+    inputs, weight, bias, beta, labels, ignored, tree, z, there, stats = residuals
     path = _path_of(labels, ignored, tree)
-    each = jnp.broadcast_to(g[None, None], (1, *z.shape))
+    each = jnp.broadcast_to(g[None, None], (1, *z.shape[1:]))
     turns, rests = path.turns[None], path.rests[None]
-    pair_bar, beta_bar, _ = index_pull(each, _pair(z), turns, rests, None, _along(beta, 2, 3), PLAIN, stats, TURNS)
-    z_bar = pair_bar[1]
+    z_bar, beta_bar, _ = index_pull(each, z, turns, rests, there, _along(beta, 2, 3), PLAIN, stats, TURNS)
     kept = g != 0 if ignored is None else (g != 0) & ~ignored
     x = jnp.where(kept[:, None], inputs, 0)
-
-    bars = chosen.pull_in_turn(chosen.nothing(x, weight, bias), z_bar, x, weight, path.nodes)
-    x_bar, weight_bar, bias_bar = bars
+    x_bar, weight_bar, bias_bar = _pulled(z_bar, x, weight, bias, path, tree)
     if beta is not None:
         beta_bar = ax.sum_to(jnp.sum(beta_bar[0], 0), beta.shape)
     return x_bar.astype(inputs.dtype), weight_bar.astype(weight.dtype), bias_bar, beta_bar, None, None, None
@@ -402,13 +471,18 @@ def _log_prob(inputs, weight, tree, bias, beta, kind):
     x, weight, bias, beta = _prepared(inputs, weight, bias, beta, kind)
     z = lax.dot_general(x, weight, (((1,), (1,)), ((), ())), preferred_element_type=dtypes.wide(x.dtype))
     z = z if bias is None else z + bias[None]
-    log_p = jnp.moveaxis(log_softmax_of(_pair(z), None, _along(beta, 1, 3), TURNS), 1, 2)
-    nodes, count = _nodes(tree), weight.shape[0]
-    ways = jnp.where(nodes < count, tree.codes.astype(jnp.int32) * count + nodes, 2 * count)  # [V, L]
+    if tree.children is None:
+        z, there = jnp.stack([jnp.zeros_like(z), z]), None
+    else:
+        each, there = _rows_of(tree, jnp.arange(trees.inner_nodes(tree)))
+        z, there = jnp.moveaxis(chosen.look_up(z, each, 1), 2, 1), there[:, None]
+    log_p = jnp.moveaxis(log_softmax_of(z, there, _along(beta, 1, 3), TURNS), 1, 2)
+    nodes, count = _nodes(tree), trees.inner_nodes(tree)
+    ways = jnp.where(nodes < count, as_int32(jnp.asarray(tree.codes)) * count + nodes, log_p.shape[0] * count)  # [V, L]
 
     def down(total, turn):
         way, mask = turn
-        taken = chosen.look_up(log_p.reshape(2 * count, x.shape[0]), way)
+        taken = chosen.look_up(log_p.reshape(log_p.shape[0] * count, x.shape[0]), way)
         return total + jnp.where(mask[:, None], taken, 0), None
 
     total, _ = lax.scan(down, jnp.zeros((classes, x.shape[0]), z.dtype), (ways.T, tree.mask.T))
@@ -418,17 +492,16 @@ def _log_prob(inputs, weight, tree, bias, beta, kind):
 # ways down ---------------------------------------------------------------------------------------------------------
 
 
-def _children(tree):
-    """[V − 1, 2]: what a turn leads to, an inner node, or −1 − w for class w."""
+def _onward(tree):
+    """[M, K]: what a turn leads to, an inner node, or −1 − w for class w."""
     classes = tree.paths.shape[0]
     ends = jnp.broadcast_to(-1 - jnp.arange(classes, dtype=jnp.int32)[:, None], (classes, 1))
-    paths = _nodes(tree)
+    paths, count = _nodes(tree), trees.inner_nodes(tree)
     further = jnp.concatenate([tree.mask[:, 1:], jnp.zeros((classes, 1), bool)], 1)
     onward = jnp.concatenate([paths[:, 1:], ends], 1)
-    nodes = jnp.where(tree.mask, paths, classes)  # dropped behind the last turn
-    return (
-        jnp.zeros((classes - 1, 2), jnp.int32).at[nodes, tree.codes].set(jnp.where(further, onward, ends), mode="drop")
-    )
+    nodes = jnp.where(tree.mask, paths, count)  # dropped behind the last turn
+    turns = 2 if tree.children is None else tree.children.shape[1]
+    return jnp.zeros((count, turns), jnp.int32).at[nodes, tree.codes].set(jnp.where(further, onward, ends), mode="drop")
 
 
 def _root(tree):
@@ -439,16 +512,18 @@ def _root(tree):
 def _predict(inputs, weight, tree, bias, beta, kind, size):
     rows = inputs.shape[:-1]
     x, weight, bias, beta = _prepared(inputs, weight, bias, beta, kind)
-    n, children = x.shape[0], _children(tree)
+    n, onwards = x.shape[0], _onward(tree)
 
     def down(_, beam):
         places, log_p = beam
-        z = chosen.of_each(x, weight, bias, jnp.maximum(places, 0))
-        turns = log_softmax_of(_pair(z), None, _along(beta, 1, 3), TURNS) + log_p[None]
-        done = places < 0
-        stay = jnp.stack([log_p, jnp.full_like(log_p, -jnp.inf)])  # a leaf has one way on
-        scores = jnp.moveaxis(jnp.where(done[None], stay, turns), 0, -1).reshape(n, 2 * size)
-        onward = jnp.where(done[..., None], places[..., None], children[jnp.maximum(places, 0)]).reshape(n, 2 * size)
+        z, there = _turns(x, weight, bias, tree, jnp.maximum(places, 0))
+        turns = log_softmax_of(z, there, _along(beta, 1, 3), TURNS) + log_p[None]
+        done, count = places < 0, z.shape[0]
+        first = jnp.arange(count)[:, None, None] == 0
+        stay = jnp.where(first, log_p[None], -jnp.inf)  # a leaf has one way on
+        scores = jnp.moveaxis(jnp.where(done[None], stay, turns), 0, -1).reshape(n, count * size)
+        onward = jnp.where(done[..., None], places[..., None], onwards[jnp.maximum(places, 0)])
+        onward = onward.reshape(n, count * size)
         best, kept = lax.top_k(scores, size)
         return jnp.take_along_axis(onward, kept, 1), best
 
@@ -464,15 +539,15 @@ def _predict(inputs, weight, tree, bias, beta, kind, size):
 def _sample(key, inputs, weight, tree, bias, beta, kind):
     rows = inputs.shape[:-1]
     x, weight, bias, beta = _prepared(inputs, weight, bias, beta, kind)
-    n, longest, children = x.shape[0], tree.paths.shape[1], _children(tree)
+    n, longest, onwards = x.shape[0], tree.paths.shape[1], _onward(tree)
 
     def down(i, state):
         places, poisoned = state
-        z = chosen.of_each(x, weight, bias, jnp.maximum(places, 0))
-        p = softmax_of(_pair(z), None, _along(beta, 1, 2), TURNS)[1]
-        turn = jax.random.bernoulli(jax.random.fold_in(key, i), p).astype(jnp.int32)
-        onward = children.at[jnp.maximum(places, 0), turn].get()
-        return jnp.where(places < 0, places, onward), poisoned | ((places >= 0) & jnp.isnan(p))
+        z, there = _turns(x, weight, bias, tree, jnp.maximum(places, 0))
+        log_p = log_softmax_of(z, there, _along(beta, 1, 2), TURNS)
+        turn = jax.random.categorical(jax.random.fold_in(key, i), log_p, 0)
+        onward = onwards.at[jnp.maximum(places, 0), turn].get()
+        return jnp.where(places < 0, places, onward), poisoned | ((places >= 0) & jnp.any(jnp.isnan(log_p), 0))
 
     start = jnp.broadcast_to(_root(tree), (n,)), jnp.zeros((n,), bool)
     places, poisoned = lax.fori_loop(0, longest, down, start) if longest else start

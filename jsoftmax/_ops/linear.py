@@ -316,6 +316,7 @@ class Plan(NamedTuple):
     classes: int
     measured: bool
     names: tuple[str, ...]  # of the mesh axes that have the classes between them
+    skips: bool = False  # blocks of ignored tokens cost nothing
 
     @property
     def axes(self):
@@ -342,10 +343,18 @@ def _over_tokens(f, carry, layer, labels, ignored, plan, *rows):
     def of_block(carry, taken):
         (inputs, beta, smoothing, z_loss), labels, ignored, rows = taken
         part = layer._replace(inputs=inputs, beta=beta, smoothing=smoothing, z_loss=z_loss)
-        return f(carry, part, labels, ignored, *rows)
+        run = functools.partial(f, carry, part, labels, ignored, *rows)
+        return _unless_idle(run, carry, ignored) if skips else run()
 
+    skips = plan.skips and bl.count(layer.inputs.shape[0], plan.tokens) > 1
     one_a_token = (layer.inputs, layer.beta, layer.smoothing, layer.z_loss)
     return bl.over_rows(of_block, carry, (one_a_token, labels, ignored, rows), plan.tokens)
+
+
+def _unless_idle(run, carry, ignored):
+    """run(), a carry and results; of ignored tokens alone the carry as it was, and zeros."""
+    _, shapes = jax.eval_shape(run)
+    return lax.cond(jnp.all(ignored), lambda: (carry, jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)), run)
 
 
 def _value(layer, labels, ignored, plan):
@@ -452,6 +461,11 @@ def _losses_bwd(plan, residuals, g):
 
 
 _ruled_losses = with_vjp(_losses_primal, _losses_fwd, _losses_bwd, static=(3,), told=True)
+
+
+def losses_of(layer, labels, ignored, plan):
+    """[N, 1], of aligned operands, for operators made of linear layers."""
+    return _ruled_losses(layer, labels, ignored, plan)[0]
 
 
 def _total_primal(layer, w, labels, ignored, plan):

@@ -256,6 +256,7 @@ def _sight(given, static, remove):
     ids = chosen.valid(ids.reshape(-1 if ids.ndim == 1 else (n, ids.shape[-1])), classes)
     log_q = log_q.reshape(classes if log_q.ndim == 1 else (n, classes))
     at = chosen.valid(labels, classes)
+    at = at if ignored is None else jnp.where(ignored, 0, at)  # a number, for NaN times 0 is NaN in a second derivative
     if ids.ndim == 1:
         z = _looked_up(x, weight, bias, at.T, ids, axis)
     else:
