@@ -100,8 +100,7 @@ def _terms_of_beta(case, s, g, of_row, expected):
     """Size of the sum Σ_j t_bar_j (x_j − m) without its cancellation, in the shape of β."""
     beta = np.abs(s.arrays["beta"].astype(np.float64))
     if case.name in PARTITION:  # of one sign within a row: its terms are the rows
-        shape = registry.result_shape(case, s).shape
-        by_row = s._replace(arrays=s.arrays | {"beta": np.broadcast_to(s.arrays["beta"], shape)})
+        by_row = s._replace(arrays=s.arrays | {"beta": np.broadcast_to(s.arrays["beta"], g.shape)})
         size = np.abs(_finite(registry.exact(case, by_row, g)["beta"]))
         if "b" in s.arrays:  # of both signs: its terms are Σ w (x − m) and log Z / β
             steep = np.where((beta > 0) & np.isfinite(beta), beta, 1)

@@ -163,15 +163,24 @@ def value_and_cotangents(
     return _compiled(case.name, tuple(s.static.items()), differentiable, jit)(arrays, jnp.asarray(g))
 
 
-@functools.cache
-def _result_shape(name: str, static: tuple, given: tuple, x64: bool) -> jax.ShapeDtypeStruct:
-    arrays = {k: jax.ShapeDtypeStruct(shape, dtype) for k, shape, dtype in given}
-    return jax.eval_shape(lambda a: call(name, static, a), arrays)
+_DTYPES: dict[tuple, Any] = {}  # those that result_shape found
 
 
 def result_shape(case: Case, s: Sample) -> jax.ShapeDtypeStruct:
-    given = tuple((k, a.shape, a.dtype) for k, a in s.arrays.items())
-    return _result_shape(case.name, tuple(s.static.items()), given, jax.config.jax_enable_x64)
+    """As documented; the library is traced once for each combination of dtypes, which takes long."""
+    key = (case.name, jax.config.jax_enable_x64, *((k, a.dtype) for k, a in s.arrays.items()))
+    if key not in _DTYPES:
+        _DTYPES[key] = jax.eval_shape(lambda a: call(case.name, tuple(s.static.items()), a), s.arrays).dtype
+    whole, axes = s.arrays[case.logits].shape, class_axes(case, s)
+    if case.result_takes_classes:
+        shape = whole
+    elif s.static.get("keepdims", False):
+        shape = tuple(1 if a in axes else n for a, n in enumerate(whole))
+    else:
+        shape = tuple(n for a, n in enumerate(whole) if a not in axes)
+    if case.name == "softmax_jacobian":
+        shape += 2 * tuple(whole[a] for a in axes)
+    return jax.ShapeDtypeStruct(shape, _DTYPES[key])
 
 
 def cotangent(case: Case, s: Sample) -> np.ndarray:
