@@ -38,7 +38,9 @@ def platform(request):
     forget()
 
 
-ROWS = ("ties", "confident", "mask on holes", "huge", "empty row", "nan row", "inf row", "mask of classes")
+# of few shapes, each of which is a program; test_everything has all
+ROWS = ("ties", "confident", "mask on holes", "huge", "empty row", "nan row", "inf row")
+UNGIVEN = ("confident", "mask on holes", "empty row", "nan row", "inf row")  # β = 1 as a constant: another program
 
 
 def chosen(case):
@@ -60,7 +62,7 @@ LATER = ("softmax_jacobian", "logsumexp-b", "logmeanexp", "softmax_cross_entropy
 )
 def test_values_and_cotangents(case, platform):
     for row in verify.on(case, np.float32, ROWS):
-        for beta in (verify.DEFAULT, -1.3):
+        for beta in (verify.DEFAULT, -1.3) if row.name in UNGIVEN else (-1.3,):
             verify.verify(case, row, np.float32, beta, jit=True)
 
 
