@@ -23,6 +23,14 @@ from tests.registry import CASES, Case, Sample
 
 COMPILE_LIGHTLY = True
 OPERATORS = pytest.mark.parametrize("case", CASES, ids=registry.label)
+LATER = ("softmax_jacobian", "logsumexp-b", "logmeanexp", "softmax_cross_entropy_with_integer_labels-ignore_label")
+SOME = pytest.mark.parametrize(  # in the fast lane those that are not near to another
+    "case",
+    [
+        pytest.param(c, marks=pytest.mark.slow if registry.label(c) in LATER else (), id=registry.label(c))
+        for c in CASES
+    ],
+)
 HALVES = pytest.mark.parametrize(
     "dtype",
     [pytest.param(ml_dtypes.bfloat16, id="bfloat16"), pytest.param(np.float16, id="float16", marks=pytest.mark.slow)],
@@ -56,18 +64,24 @@ def check(case: Case, s: Sample, jit: bool, switch: AbstractContextManager | Non
 # switches ----------------------------------------------------------------------------------------------------------
 
 
-COMPILED = pytest.mark.parametrize("jit", [False, True], ids=["eager", "jit"])
+BOTH = pytest.mark.parametrize(
+    ("case", "jit"),
+    [
+        pytest.param(case, jit, marks=marks, id=f"{registry.label(case)}-{'jit' if jit else 'eager'}")
+        for jit in (False, True)
+        for case in CASES
+        for marks in [pytest.mark.slow if jit and registry.label(case) in LATER else ()]
+    ],
+)
 
 
-@COMPILED
-@OPERATORS
+@BOTH
 def test_debug_nans(case, jit):
     for s in samples(case)[-1:] if jit else samples(case):
         check(case, s, jit, jax.debug_nans(True))
 
 
-@COMPILED
-@OPERATORS
+@BOTH
 def test_debug_infs(case, jit):
     """On the first input whose exact results are all finite."""
     for name in (*MASKED, *UNMASKED) if case.takes_where else UNMASKED:
@@ -78,20 +92,20 @@ def test_debug_infs(case, jit):
     check(case, s, jit, jax.debug_infs(True))
 
 
-@OPERATORS
+@SOME
 def test_disable_jit(case):
     """Every primitive is run by itself."""
     check(case, samples(case)[0], False, jax.disable_jit())
 
 
-def test_checking_leaks():
+@SOME
+def test_checking_leaks(case):
     jax.clear_caches()  # a leak is found when a function is traced
-    for case in CASES:
-        check(case, samples(case)[0], True, jax.checking_leaks())
+    check(case, samples(case)[0], True, jax.checking_leaks())
 
 
 @HALVES
-@OPERATORS
+@SOME
 def test_no_sum_in_half_precision(case, dtype):
     check(case, samples(case, dtype)[-1], True, jax.allow_f16_reductions(False))
 
@@ -113,7 +127,7 @@ def test_the_switches_are_live():
         jax.vjp(jax.nn.softmax, jnp.ones(8, jnp.bfloat16))[1](jnp.ones(8, jnp.bfloat16))
 
 
-@OPERATORS
+@SOME
 def test_x64_beside_x32(case):
     """No compiled code serves both modes."""
     check(case, samples(case)[0], False)
@@ -143,10 +157,10 @@ def test_strict_promotion(case):
 LARGE = inputs.Row("large", lambda rng: rng.standard_normal((64, 2048)))  # more than one thread's share
 
 
-def fingerprint() -> str:
+def fingerprint(cases=CASES) -> str:
     """Hash of all bits of all values and cotangents."""
     digest = hashlib.sha256()
-    for case in CASES:
+    for case in cases:
         row = inputs.BY_NAME["loud"] if case.name == "softmax_jacobian" else LARGE
         s = registry.sample(case, row, np.float32, 1 / 3)
         value, cotangents = registry.value_and_cotangents(case, s, registry.cotangent(case, s), jit=True)
@@ -174,12 +188,13 @@ def in_full():
     jax.config.update("jax_disable_most_optimizations", True)
 
 
+@SOME
 @pytest.mark.usefixtures("in_full")
-def test_same_bits_again():
-    first = fingerprint()
-    assert fingerprint() == first
+def test_same_bits_again(case):
+    first = fingerprint([case])
+    assert fingerprint([case]) == first
     jax.clear_caches()
-    assert fingerprint() == first
+    assert fingerprint([case]) == first
 
 
 @pytest.mark.slow
