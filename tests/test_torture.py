@@ -87,6 +87,19 @@ def assert_entry(entry, compiled):
             agree_in_sum(hvp(x, rest, arrays, g, direction), entry.hvp, f"{what}: derivative of the gradient")
 
 
+def as_it_is(f):
+    return f
+
+
 @pytest.mark.parametrize("entry", torture.ENTRIES, ids=IDS)
-def test_entry(entry, compiled):
-    assert_entry(entry, compiled)
+def test_eager(entry):
+    assert_entry(entry, as_it_is)
+
+
+FIRST = {e.op: i for i, e in reversed([*enumerate(torture.ENTRIES)])}.values()  # of each operator
+SOME = [e if i in FIRST else pytest.param(e, marks=pytest.mark.slow) for i, e in enumerate(torture.ENTRIES)]
+
+
+@pytest.mark.parametrize("entry", SOME, ids=IDS)
+def test_jit(entry):
+    assert_entry(entry, jax.jit)
