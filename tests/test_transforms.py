@@ -31,17 +31,43 @@ SLOW = {  # each near to another that stays
     "jit",
     "checkpoint nothing_saveable",
     "checkpoint dots_saveable",
+    "map",
     "map in batches",
     "fori_loop",
     "reverse_over_forward",
     "hessian",
     "jax_softmax_custom_jvp",
 }
+# second forms of an operator: the first meets every transformation that stays, these only some
+SECOND = ("logsumexp-b", "softmax_cross_entropy_with_integer_labels-ignore_label")
+OF_SECOND = ("reverse of jit", "forward_mode", "vmap", "forward_over_reverse")
 
 
-def each(name, transformations):
-    slow = {True: [pytest.mark.slow], False: []}
-    return pytest.mark.parametrize(name, [pytest.param(t, marks=slow[t in SLOW], id=t) for t in transformations])
+def each(name, transformations, second=OF_SECOND):
+    """Operator × transformation, most of them fast."""
+
+    def marks(case, t):
+        return pytest.mark.slow if t in SLOW or (registry.label(case) in SECOND and t not in second) else ()
+
+    return pytest.mark.parametrize(
+        ("case", name),
+        [
+            pytest.param(case, t, marks=marks(case, t), id=f"{registry.label(case)}-{t}")
+            for t in transformations
+            for case in CASES
+        ],
+    )
+
+
+# a result of classes, one of rows, either kind of label: for what the operators have from one place
+KINDS = [c for c in CASES if registry.label(c) in ("softmax", "logsumexp", "softmax_cross_entropy", registry.INTEGER)]
+FIRST = pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(c, marks=pytest.mark.slow if registry.label(c) in SECOND else (), id=registry.label(c))
+        for c in CASES
+    ],
+)
 
 
 def sample(case: Case, turn: int, dtype: Any = np.float32) -> Sample:
@@ -162,7 +188,6 @@ OF_THE_CALL = {
 
 
 @each("name", OF_THE_CALL)
-@OPERATORS
 def test_of_the_call(case, name):
     s = sample(case, turn(case, list(OF_THE_CALL).index(name)))
     g = registry.cotangent(case, s)
@@ -236,7 +261,6 @@ BATCH_AXIS = {"normal": 0, "holes": 0, "mask on holes": 0, "axes (2, 0)": 1}
 
 
 @each("name", [name for name in LIFTS if name != "while_loop"])  # it has no reverse mode
-@OPERATORS
 def test_reverse_of_loop(case, name):
     """Also B08: one β a row outside is a scalar β inside."""
     s = sample(case, turn(case, list(LIFTS).index(name)))
@@ -247,7 +271,7 @@ def test_reverse_of_loop(case, name):
 
 
 @pytest.mark.parametrize("name", ["vmap", pytest.param("pmap", marks=pytest.mark.slow), "while_loop"])
-@OPERATORS
+@FIRST
 def test_loop_of_reverse(case, name):
     s = sample(case, turn(case, list(LIFTS).index(name)) + 1)
     g = registry.cotangent(case, s)
@@ -266,7 +290,7 @@ def test_loop_of_reverse(case, name):
     check(case, s, g, value, cotangents)
 
 
-@OPERATORS
+@FIRST
 def test_nested_vmap(case):
     """Rows along the first and the last axis, the last given from the end."""
     s = registry.sample(case, inputs.BY_NAME["axis 1 of 3"], np.float32, "row")
@@ -296,10 +320,12 @@ def variants(case: Case, s: Sample, name: str) -> list[np.ndarray]:
 @pytest.mark.parametrize(
     ("case", "name"),
     [
-        pytest.param(case, name, id=f"{registry.label(case)}-{name}")
+        pytest.param(case, name, marks=marks, id=f"{registry.label(case)}-{name}")
         for case in CASES
         for name in sample(case, 1).arrays
         if name != "ignore_label"
+        # β with every operator, the others with two
+        for marks in [() if name in ("beta", "b") or case.name in ("softmax", registry.INTEGER) else pytest.mark.slow]
     ],
 )
 def test_vmap_over_one_argument(case, name):
@@ -351,8 +377,7 @@ def without_zeros(s: Sample) -> Sample:
     return s._replace(arrays=s.arrays | {"beta": np.where(beta == 0, np.asarray(1.3, beta.dtype), beta)})
 
 
-@pytest.mark.parametrize("name", ["jvp", "linearize"])
-@OPERATORS
+@each("name", ["jvp", "linearize"], second=["jvp"])
 def test_forward_mode_is_the_transpose_of_reverse_mode(case, name):
     """⟨g, J v⟩ = ⟨Jᵀ g, v⟩ with Jᵀ g by the oracle; double precision leaves no room for a wrong term."""
     with jax.enable_x64(True), jsoftmax.forward_mode():
@@ -367,15 +392,13 @@ def test_forward_mode_is_the_transpose_of_reverse_mode(case, name):
         tolerance.check(np.sum(forth), expected, np.float64, tolerance.COTANGENT["beta"], what, scale=size, gap=gap)
 
 
-@pytest.mark.parametrize("name", ["jvp", "linearize", "jacfwd"])
-@OPERATORS
+@each("name", ["jvp", "linearize", "jacfwd"], second=["jvp"])
 def test_forward_mode_is_refused_outside_its_context(case, name):
     with pytest.raises(TypeError, match=r"forward-mode autodiff.*custom_vjp"):
         forward(case, sample(case, 0))[name]()
 
 
-@pytest.mark.parametrize("mode", ["jacrev", "jacfwd"])
-@OPERATORS
+@each("mode", ["jacrev", "jacfwd"])
 def test_jacobian(case, mode):
     """Each of its rows is the cotangents for one element of the value."""
     s = registry.sample(case, inputs.BY_NAME["mask on axis 0" if case.takes_where else "near tie"], np.float32, "row")
@@ -393,7 +416,9 @@ def test_jacobian(case, mode):
         bounds.check_cotangents(case, s, g, {k: j[index] for k, j in jacobian.items()}, registry.exact(case, s, g))
 
 
-@OPERATORS
+@pytest.mark.parametrize(
+    "case", [pytest.param(c, marks=() if c in KINDS else pytest.mark.slow, id=registry.label(c)) for c in CASES]
+)
 def test_caches_keep_the_modes_apart(case):
     """Code compiled outside serves no call inside, nor the reverse; the user's jit and the operators' own."""
     s = sample(case, 0)
@@ -463,7 +488,6 @@ def check_second_order(case: Case, s: Sample, nesting: Callable) -> None:
 
 
 @each("name", NESTINGS)
-@OPERATORS
 def test_second_order(case, name):
     with jax.enable_x64(True):
         row = inputs.BY_NAME["prime"]
@@ -483,8 +507,15 @@ def option(name, value):
         jax.config.update(name, before)
 
 
-@each("name", ["jax_custom_vjp3", "jax_custom_jvp3", "jax_softmax_custom_jvp"])
-@OPERATORS
+@pytest.mark.parametrize(
+    ("case", "name"),
+    [
+        pytest.param(c, name, marks=() if c in KINDS and name not in SLOW else pytest.mark.slow)
+        for name in ("jax_custom_vjp3", "jax_custom_jvp3", "jax_softmax_custom_jvp")
+        for c in CASES
+    ],
+    ids=lambda value: value if isinstance(value, str) else registry.label(value),
+)
 def test_option(case, name):
     if not hasattr(jax.config, name):
         pytest.skip(f"this JAX has no option {name}")
