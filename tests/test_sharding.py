@@ -49,8 +49,15 @@ def put(mesh, array, spec):
     return jax.device_put(array, NamedSharding(mesh, spec_of(array, spec)))
 
 
-@pytest.mark.parametrize("case", registry.CASES, ids=registry.label)
-@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize(
+    ("name", "case"),
+    [
+        pytest.param(name, case, marks=() if name in fast else pytest.mark.slow, id=f"{name}-{registry.label(case)}")
+        for name in SPECS
+        for case in registry.CASES
+        for fast in [("batch",) if case.name == "softmax_jacobian" else ("both",)]
+    ],
+)
 def test_replicated_operands_beside_sharded_logits(case, name):
     """On an Explicit mesh: β for each row, labels, `b` and the mask as every device has them whole."""
     if case.name == "softmax_jacobian" and name != "batch":
@@ -81,8 +88,17 @@ def sent(compiled):
     return [math.prod(int(n) for n in dims.split(",") if n) for a in arrays for dims in re.findall(r"\[([\d,]*)\]", a)]
 
 
-@pytest.mark.parametrize("spec", ["batch", pytest.param("class", marks=pytest.mark.slow), "both"])
-@pytest.mark.parametrize("kind", KINDS)
+FAST = [("auto", "both"), ("explicit", "batch"), ("explicit", "both")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec"),
+    [
+        pytest.param(kind, spec, marks=() if (kind, spec) in FAST else pytest.mark.slow)
+        for kind in KINDS
+        for spec in SPECS
+    ],
+)
 @OPERATORS
 def test_mesh(case, kind, spec):
     """Each gradient is placed as its argument; rows need no communication, and classes no more than sums of rows."""
