@@ -55,7 +55,7 @@ def of_sharded_classes(dtype=np.float32):
 
 
 FORMS = [*itertools.product(PLANS, (2, 4), (0, 1), (True, False))]
-FAST = [("tokens", 4, 1, True), ("both", 4, 0, True), ("both", 2, 1, False), ("tokens", 2, 1, False)]
+FAST = [("both", 4, 0, True), ("tokens", 2, 1, False)]
 
 
 @pytest.mark.parametrize("form", fast(FORMS, FAST), ids=str)
@@ -74,7 +74,7 @@ def test_every_argument(form):
         tolerance.check(bar, exact[name], np.float32, ROUNDED, name, scale=np.abs(exact[name]).max(), gap=8.0)
 
 
-@pytest.mark.parametrize("form", fast([*itertools.product(PLANS, (True, False))], [("tokens", True), ("both", False)]))
+@pytest.mark.parametrize("form", fast([*itertools.product(PLANS, (True, False))], [("both", True)]))
 def test_mean(form):
     """Σ w l / Σ w over the tokens of a device, in the weights too; then the mean of the devices' means."""
     plan, check_vma = form
@@ -123,13 +123,18 @@ def test_shard_map_of_reverse(plan):
 def test_confident_tokens(plan):
     """The label's device has the peak: 2e-9 survives in value and gradient, wherever it is."""
     exact = (V - 1) * np.exp(-20.0)
+
+    @jax.jit
+    def run(arrays):
+        f = on_devices(functools.partial(_losses, plan=plan), 4, arrays, P("data"))
+        value, pull = jax.vjp(lambda w: f(arrays | {"weight": w}), arrays["weight"])
+        return value, pull(jnp.ones(N))[0]
+
     for label in (0, 5, 6, V - 1):
         w = np.full((1, V), -20, np.float32)
         w[0, label] = 0
         arrays = {"inputs": np.ones((N, 1), np.float32), "weight": w, "labels": np.full(N, label, np.int32)}
-        f = on_devices(functools.partial(_losses, plan=plan), 4, arrays, P("data"))
-        value, pull = jax.vjp(lambda w, f=f, rest=arrays: f(rest | {"weight": w}), w)
-        (w_bar,) = pull(jnp.ones(N))
+        value, w_bar = run(arrays)
         tolerance.check(value, np.full(N, np.log1p(exact)), np.float32, tolerance.Bound(8), "value")
         wanted = np.asarray(-N * exact / (1 + exact))
         tolerance.check(w_bar[0, label], wanted, np.float32, tolerance.Bound(8), "label gradient")
