@@ -14,6 +14,7 @@ from scipy.special import softmax as scipy_softmax
 from experiments import _sweep, beta_sweep
 from experiments._results import numbers, plain
 
+COMPILE_LIGHTLY = True
 COMMITTED = Path(beta_sweep.__file__).parent / "results"
 ROWS = sorted(beta_sweep.ROWS)
 FIGURES = {

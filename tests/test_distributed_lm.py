@@ -67,6 +67,7 @@ def small(directory, **changes):
     return dataclasses.replace(distributed_lm.used(distributed_lm.Config(out=directory, smoke=True)), **changes)
 
 
+@pytest.mark.slow
 def test_a_training_goes_on_where_a_process_was_killed(tmp_path):
     """From the last checkpoint, on other devices, and nothing that was written is lost; it ends as one undisturbed."""
     config = small(tmp_path, steps=40, checkpoint_every=5)
