@@ -40,7 +40,14 @@ def platform(request):
 
 # of few shapes, each of which is a program; test_everything has all
 ROWS = ("ties", "confident", "mask on holes", "huge", "empty row", "nan row", "inf row")
-UNGIVEN = ("confident", "mask on holes", "empty row", "nan row", "inf row")  # β = 1 as a constant: another program
+UNGIVEN = (
+    "ties",
+    "confident",
+    "mask on holes",
+    "empty row",
+    "nan row",
+    "inf row",
+)  # β = 1 as a constant: another program
 
 
 def chosen(case):
