@@ -12,7 +12,19 @@ import numpy as np
 import pytest
 
 from experiments.benchmarks import __main__ as benchmark
-from experiments.benchmarks import cases, linear, machine, measure, page, plan, programs, ratios, report, results
+from experiments.benchmarks import (
+    cases,
+    linear,
+    machine,
+    measure,
+    page,
+    plan,
+    programs,
+    ratios,
+    report,
+    results,
+    vocabulary,
+)
 from experiments.benchmarks.operators import CASES
 from experiments.benchmarks.programs import GRADIENT, IN_PLACE, OURS, TORCH, VALUE, YARDSTICK, Key, Program
 from experiments.benchmarks.workloads import BY_NAME, INTEGER, LINEAR, WORKLOADS, Workload
@@ -46,7 +58,10 @@ def wanted(parts):
     found = {}
     for part in parts:
         for case in part.cases:
-            rivals = {"matmul + optax"} if case[0] == LINEAR else {CASES[case].peer_name, "autodiff"}
+            if case in vocabulary.CASES:
+                rivals = {vocabulary.ALL_CLASSES}
+            else:
+                rivals = {"matmul + optax"} if case[0] == LINEAR else {CASES[case].peer_name, "autodiff"}
             large = case[0] in ("softmax", "log_softmax")
             donated = [(VALUE if large else GRADIENT) + IN_PLACE] if case in part.in_place else []
             found |= {(*case, mode, part.workload.name, part.dtype): rivals for mode in (VALUE, GRADIENT, *donated)}
@@ -440,6 +455,22 @@ def test_linear_programs_give_what_they_are_named_after():
     assert {(*case, mode, f) for case in linear.CASES for mode in (VALUE, GRADIENT) for f in functions} <= set(made)
 
 
+@pytest.mark.slow
+def test_losses_of_large_vocabularies_are_made_with_their_gradients():
+    """In inputs and in parameters; over so few classes the sampled ones are of all of them."""
+    made = vocabulary.programs(Workload("test", (6, 5, 7), "", {}, kind="vocabulary"), "float32", vocabulary.CASES)
+    losses = {key: program.run(*program.arguments()) for key, program in made.items() if key.operator != YARDSTICK}
+    assert {key[:2] for key in losses} == set(vocabulary.CASES)
+    for key, result in losses.items():
+        value, bars = result if key.mode == GRADIENT else (result, [])
+        assert (
+            np.isfinite(value) and all(np.isfinite(bar).all() for bar in bars) and all(np.any(bar) for bar in bars[:2])
+        )
+        assert len(bars) == (0 if key.mode == VALUE else 6 if key[0] == vocabulary.CUT and key.function == OURS else 2)
+    whole = losses[Key(vocabulary.SAMPLE, "", VALUE, vocabulary.ALL_CLASSES)]
+    np.testing.assert_allclose(losses[Key(vocabulary.SAMPLE, "", VALUE, OURS)], whole, rtol=1e-5)
+
+
 def test_yardsticks_do_what_they_are_named_after():
     """Also in half precision, where a factor near 1 is rounded to 1, and XLA does nothing."""
     for dtype in ("float32", "bfloat16"):
@@ -496,7 +527,7 @@ def test_the_full_plan_holds_the_quick_one():
     everything = wanted(full)
     assert wanted(quick).keys() < everything.keys()
     assert {part.dtype for part in full} == {"float32", "bfloat16"}
-    assert {(operator, variant) for operator, variant, *_ in everything} == {*CASES, *linear.CASES}
+    assert {(operator, variant) for operator, variant, *_ in everything} == {*CASES, *linear.CASES, *vocabulary.CASES}
 
 
 @pytest.mark.parametrize("full, name", [(True, "GPT-3"), (False, "linear 32k")])

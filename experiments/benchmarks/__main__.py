@@ -18,7 +18,7 @@ import jax
 import tyro
 from tqdm import tqdm
 
-from experiments.benchmarks import cases, linear, machine, measure, plan, ratios, results
+from experiments.benchmarks import cases, linear, machine, measure, plan, ratios, results, vocabulary
 from experiments.benchmarks.page import draw_and_write
 from experiments.benchmarks.report import table
 
@@ -46,7 +46,7 @@ class Config:
     """p80 / p20 of the copy above which a workload is rejected."""
 
 
-TRIED = ("tiny", "attention", "4096 rows", "linear 16k", "attention, GPU")
+TRIED = ("tiny", "attention", "4096 rows", "linear 16k", "vocabulary", "attention, GPU")
 SMOKE = {"workloads": TRIED, "rounds": 3, "steady": math.inf}
 
 
@@ -59,6 +59,8 @@ def measured(part, config):
     workload, dtype = part.workload, part.dtype
     if workload.kind == "linear":
         found = linear.programs(workload, dtype, part.cases)
+    elif workload.kind == "vocabulary":
+        found = vocabulary.programs(workload, dtype, part.cases)
     else:
         found = cases.programs(workload, dtype, part.cases, part.in_place)
     found, rounds = measure.working(found), min(config.rounds, workload.rounds)

@@ -20,7 +20,7 @@ class Workload(NamedTuple):
     reason: str
     quick: dict[str, tuple[str, ...]]
     in_place: tuple[str, ...] = ()
-    kind: str = "compiled"  # "compiled", "eager" or "linear"
+    kind: str = "compiled"  # "compiled", "eager", "linear" or "vocabulary"
     calls: int = 1  # timed together in a round
     rounds: int = 10  # at most
     on: str = "cpu"  # the backend that it is for
@@ -121,6 +121,23 @@ WORKLOADS = (
         "GPT-2's own width and vocabulary, which no block divides",
         {},
         kind="linear",
+    ),
+)
+
+WORKLOADS += (
+    Workload(
+        "vocabulary",
+        (1024, 256, 131072),
+        "537 MB of logits of all classes, for what takes the place of them",
+        _float32(
+            "hierarchical_softmax_loss",
+            "hierarchical_softmax_loss, groups",
+            "adaptive_softmax_loss",
+            "sampled_softmax_loss",
+            "nce_loss",
+            "negative_sampling_loss, 5 for each row",
+        ),
+        kind="vocabulary",
     ),
 )
 
