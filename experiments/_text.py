@@ -1,12 +1,14 @@
-"""Text as windows of word numbers, from what is installed: the topics of Python's own manual, or the King James Bible
-out of Debian's package. Nothing is downloaded.
+"""Text as windows of word numbers, from what is installed: the topics of Python's own manual, the King James Bible out
+of Debian's package, or the Lee news corpus out of gensim's. Nothing is downloaded.
 """
 
+import importlib.util
 import re
 import shutil
 import subprocess
 from collections import Counter
 from itertools import groupby
+from pathlib import Path
 from pydoc_data.topics import topics
 from typing import NamedTuple
 
@@ -27,8 +29,9 @@ class Corpus(NamedTuple):
 
 
 def load(name, vocabulary, length):
-    """The corpus "pydoc" or "bible" in the `vocabulary` most frequent words of its training windows."""
-    documents = [re.findall(r"\w+|[^\w\s]+", text.lower()) for text in {"pydoc": _topics, "bible": _chapters}[name]()]
+    """The corpus "pydoc", "bible" or "lee" in the `vocabulary` most frequent words of its training windows."""
+    source = {"pydoc": _topics, "bible": _chapters, "lee": _news}[name]
+    documents = [re.findall(r"\w+|[^\w\s]+", text.lower()) for text in source()]
     texts = [part for words in documents for part in _windows(words, length)]
     held_out = np.arange(len(texts)) % HELD_OUT == HELD_OUT - 1
     count = Counter(w for (_, words), held in zip(texts, held_out, strict=True) if not held for w in words)
@@ -66,3 +69,16 @@ def _chapters():
     verses = subprocess.run([command, "-f", "gen1:1-rev22:21"], check=True, capture_output=True, text=True).stdout
     for _, chapter in groupby(verses.splitlines(), key=lambda verse: verse.partition(":")[0]):
         yield " ".join(verse.partition(" ")[2] for verse in chapter)
+
+
+def _news():
+    folder = gensim_data()
+    if folder is None:
+        raise FileNotFoundError("The Lee news corpus is part of gensim: pip install gensim.")
+    return (folder / "lee_background.cor").read_text(encoding="utf-8").splitlines()
+
+
+def gensim_data():
+    """The folder of gensim's test data; None where gensim is not installed. It is not imported."""
+    found = importlib.util.find_spec("gensim")
+    return None if found is None else Path(found.origin).parent / "test" / "test_data"
