@@ -935,6 +935,13 @@ MUTANTS = (
         "test_made_logits.py -k 'bfloat16 and spot'",
     ),
     Mutant(
+        "child-that-is-not-there",
+        HIERARCHICAL,
+        "there = rows != -1  #",
+        "there = rows != NOTHING  #",
+        "test_hierarchical.py -k 'softmaxes_at or groups'",
+    ),
+    Mutant(
         "choice-between-the-sums",
         REFERENCE,
         "return 1 / jnp.maximum(1 + stats.excess, 1)",

@@ -18,6 +18,7 @@ from experiments.benchmarks import programs as p
 PACKAGES = dict.fromkeys(("jax.nn", "autodiff", *p.YARDSTICKS), "jax") | {
     "matmul + optax": "optax",
     p.COMPILED: "torch",
+    "all classes": "jsoftmax",
 }  # if not its name
 MEASURED = ("jsoftmax", "experiments", ":(exclude)*/results/*")  # writing down the results is no change
 

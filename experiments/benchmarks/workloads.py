@@ -131,10 +131,8 @@ WORKLOADS += (
         "537 MB of logits of all classes, for what takes the place of them",
         _float32(
             "hierarchical_softmax_loss",
-            "hierarchical_softmax_loss, groups",
             "adaptive_softmax_loss",
             "sampled_softmax_loss",
-            "nce_loss",
             "negative_sampling_loss, 5 for each row",
         ),
         kind="vocabulary",

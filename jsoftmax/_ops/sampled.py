@@ -67,7 +67,8 @@ def sampled_softmax_loss(
         depend on it; at ±inf classes at the extremum are compared by 1/q.
       temperature, base: T = 1/β or e^β instead of `beta`.
       remove_accidental_hits: candidates that are a true class of an example do not count for it. Where classes are
-        drawn with replacement and often, S p > 1, False converges to the cross-entropy and True does not.
+        drawn with replacement and often, S p > 1, the gradient converges to that of the cross-entropy with False if
+        labels are corrected, and with True if they are not.
       correct_labels: False leaves log q of the label out. The sum over candidates then estimates the partition function
         (without bias if they are drawn without replacement), and the gradient that of the whole loss, at the
         price that the minimum depends on the candidates.
