@@ -54,6 +54,8 @@ def summary(rows):
     """Eager calls are a matter of dispatch, far from the others in either direction, so they are left out once; losses
     that are not those of all classes always."""
     rows = [row for row in rows if BY_NAME[row["workload"]].kind != "vocabulary"]
+    if not rows:
+        return "No row of a loss that has a rival to be equal to."
     compiled = [row for row in rows if BY_NAME[row["workload"]].kind != "eager"]
     parts = [(rows, "all"), (compiled, "the compiled")] if compiled else [(rows, "all")]
     means = [f"{geometric_mean(some):.3f} over {what} {len(ours(some))} rows" for some, what in parts]
