@@ -49,11 +49,12 @@ def section(path, version, rows):
     figure = figure_of(path, version).name
     distinct = {name: ", ".join(sorted({str(row[name]) for row in rows})) for name in ("date", "commit", "python")}
     others = sorted({f"{r['function']} {r['version']}" for r in rows if r["function"] in ("optax", "torch", "jax-cce")})
+    programs = [f"Python {distinct['python']}", *others]
     loads = [row["load"] for row in rows if row["load"] is not None]
     return "\n\n".join(
         [
             f"## {device}, jax {version}",
-            f"{distinct['date']}, commit {distinct['commit']}, Python {distinct['python']}, {', '.join(others)}; "
+            f"{distinct['date']}, commit {distinct['commit']}, {', '.join(programs)}; "
             f"{rows[0]['threads']} threads, load average {min(loads)} to {max(loads)}. "
             f"All columns: [{path.name}]({FOLDER}/{path.name}).",
             f"{summary(rows)} {compiling(rows)}",

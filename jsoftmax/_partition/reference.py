@@ -127,7 +127,7 @@ def _settled(x: Logits, f: Frame) -> Logits:
     """x, rounded. Logits that are a product are made again where they are read, and a compiler takes a product and what
     is subtracted from it for one operation, without the rounding that the peak had: nothing would be at the peak. It
     may do that with a 0 that it does not know. On a GPU that would end the kernel; see `below_peak`."""
-    return lax.platform_dependent(widen(x), f.origin, cuda=_as_it_is, rocm=_as_it_is, default=_with_zero)
+    return lax.platform_dependent(widen(x), f.origin, cpu=_with_zero, default=_as_it_is)
 
 
 def _as_it_is(x: Logits, _: Rows) -> Logits:
