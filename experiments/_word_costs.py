@@ -84,7 +84,7 @@ def _sampled_rows(unique, table, batch, key, samples):
 def _hierarchical_rows(nodes, batch, key, samples):
     """The classes are the examples; others that nobody asks for fill the tree up to its number of nodes."""
     n = len(batch.labels)
-    paths, codes, mask = (a[batch.labels] for a in batch.tree)
+    paths, codes, mask = (a[batch.labels] for a in batch.tree[:3])
     ids, places = jnp.unique(paths, return_inverse=True, size=paths.size, fill_value=len(nodes))
     fill = ((0, paths.size + 1 - n), (0, 0))
     there = jsoftmax.Tree(*(jnp.pad(a, fill) for a in (places.reshape(paths.shape), codes, mask)))
