@@ -21,7 +21,7 @@ from jax.typing import ArrayLike
 
 from jsoftmax._core import axes as ax
 from jsoftmax._core import blocks as bl
-from jsoftmax._core import check, dtypes
+from jsoftmax._core import check, dtypes, mesh
 from jsoftmax._core.adaptive import AdaptiveWeights
 from jsoftmax._core.labels import UNREPRESENTABLE, as_int32
 from jsoftmax._core.rule import with_vjp
@@ -213,7 +213,9 @@ def _prepared(inputs, weights, beta, kind):
     if beta is not None:
         beta = inverse_temperature(beta, kind)
         beta = beta.reshape(1, 1) if beta.size == 1 else jnp.broadcast_to(ax.lift(beta, len(rows)), rows).reshape(-1, 1)
-    return x, AdaptiveWeights(head, tuple((p.astype(dtype), w.astype(dtype)) for p, w in tails), bias), beta
+    weights = AdaptiveWeights(head, tuple((p.astype(dtype), w.astype(dtype)) for p, w in tails), bias)
+    leaves, tree = jax.tree.flatten((x, weights, beta))
+    return jax.tree.unflatten(tree, mesh.vary(*leaves))
 
 
 def _ends(weights):
@@ -257,7 +259,7 @@ _project = with_vjp(_project_primal, _project_fwd, _project_bwd, static=())
 def _loss(inputs, weights, labels, beta, ignore_label, kind):
     shape, n = labels.shape, labels.size
     x, weights, beta = _prepared(inputs, weights, beta, kind)
-    ends, labels = _ends(weights), as_int32(labels).reshape(n)
+    ends, (labels, _) = _ends(weights), mesh.vary(as_int32(labels).reshape(n), x)
     ignored = None
     if ignore_label is not None:
         ignored = (labels == as_int32(ignore_label)) & (labels != UNREPRESENTABLE)
@@ -330,14 +332,15 @@ def _predict(inputs, weights):
     first = _ends(weights)[0]
 
     def of_block(_, x):
-        best = jnp.argmax(_head(x, weights), 1).astype(jnp.int32)
+        z = _head(x, weights)
+        best = jnp.argmax(z, 1).astype(jnp.int32)
 
         def over_all():
             every = _every(x, weights, None)
             bad = jnp.any(jnp.isnan(every), 1)
             return jnp.where(bad, -1, jnp.argmax(every, 1).astype(jnp.int32))
 
-        bad = jnp.any(jnp.isnan(x), 1)
+        bad = jnp.any(jnp.isnan(z), 1)
         return None, lax.cond(jnp.any((best >= first) | bad), over_all, lambda: best)
 
     return bl.over_rows(of_block, None, x, TOKENS)[1].reshape(inputs.shape[:-1])

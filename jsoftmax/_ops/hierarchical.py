@@ -23,7 +23,7 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from jsoftmax._core import axes as ax
-from jsoftmax._core import check, dtypes, trees
+from jsoftmax._core import check, dtypes, mesh, trees
 from jsoftmax._core.check import Operand
 from jsoftmax._core.labels import UNREPRESENTABLE, as_int32, is_class
 from jsoftmax._core.rule import with_vjp
@@ -333,7 +333,7 @@ def _prepared(inputs, weight, bias, beta, kind):
     if beta is not None:
         beta = inverse_temperature(beta, kind)
         beta = beta.reshape(1) if beta.size == 1 else jnp.broadcast_to(ax.lift(beta, len(rows)), rows).reshape(-1)
-    return inputs, weight, bias, beta
+    return mesh.vary(inputs, weight, bias, beta)
 
 
 def _nodes(tree):
@@ -375,8 +375,8 @@ def _loss(inputs, weight, labels, tree, bias, beta, ignore_label, kind):
     ignored = None
     if ignore_label is not None:
         ignored = (labels == as_int32(ignore_label)) & (labels != UNREPRESENTABLE)
-    inputs, weight, bias, beta = _prepared(inputs, weight, bias, beta, kind)
-    return _ruled_loss(inputs, weight, bias, beta, labels, ignored, tree).reshape(shape)
+    *operands, labels = mesh.vary(*_prepared(inputs, weight, bias, beta, kind), labels)
+    return _ruled_loss(*operands, labels, ignored, tree).reshape(shape)
 
 
 class _Path(NamedTuple):
@@ -485,7 +485,8 @@ def _log_prob(inputs, weight, tree, bias, beta, kind):
         taken = chosen.look_up(log_p.reshape(log_p.shape[0] * count, x.shape[0]), way)
         return total + jnp.where(mask[:, None], taken, 0), None
 
-    total, _ = lax.scan(down, jnp.zeros((classes, x.shape[0]), z.dtype), (ways.T, tree.mask.T))
+    start, _ = mesh.vary(jnp.zeros((classes, x.shape[0]), z.dtype), log_p)
+    total, _ = lax.scan(down, start, (ways.T, tree.mask.T))
     return total.T.reshape(*rows, classes)
 
 
@@ -529,8 +530,8 @@ def _predict(inputs, weight, tree, bias, beta, kind, size):
 
     first = jnp.arange(size) == 0
     start = jnp.where(first, _root(tree), -1), jnp.where(first, 0, -jnp.inf).astype(dtypes.wide(x.dtype))
-    beam = tuple(jnp.broadcast_to(a, (n, size)) for a in start)
-    places, log_p = lax.fori_loop(0, tree.paths.shape[1], down, beam) if tree.paths.shape[1] else beam
+    *beam, _ = mesh.vary(*(jnp.broadcast_to(a, (n, size)) for a in start), x)
+    places, log_p = lax.fori_loop(0, tree.paths.shape[1], down, tuple(beam)) if tree.paths.shape[1] else beam
     labels = jnp.where((log_p == -jnp.inf) | jnp.isnan(log_p), -1, -1 - places)
     return labels.reshape(*rows, size), log_p.reshape(*rows, size)
 
@@ -549,6 +550,6 @@ def _sample(key, inputs, weight, tree, bias, beta, kind):
         onward = onwards.at[jnp.maximum(places, 0), turn].get()
         return jnp.where(places < 0, places, onward), poisoned | ((places >= 0) & jnp.any(jnp.isnan(log_p), 0))
 
-    start = jnp.broadcast_to(_root(tree), (n,)), jnp.zeros((n,), bool)
+    start = mesh.vary(jnp.broadcast_to(_root(tree), (n,)), jnp.zeros((n,), bool), x)[:2]
     places, poisoned = lax.fori_loop(0, longest, down, start) if longest else start
     return jnp.where(poisoned, -1, -1 - places).reshape(rows)

@@ -344,17 +344,21 @@ def _over_tokens(f, carry, layer, labels, ignored, plan, *rows):
         (inputs, beta, smoothing, z_loss), labels, ignored, rows = taken
         part = layer._replace(inputs=inputs, beta=beta, smoothing=smoothing, z_loss=z_loss)
         run = functools.partial(f, carry, part, labels, ignored, *rows)
-        return _unless_idle(run, carry, ignored) if skips else run()
+        return _unless_idle(run, carry, ignored, inputs) if skips else run()
 
     skips = plan.skips and bl.count(layer.inputs.shape[0], plan.tokens) > 1
     one_a_token = (layer.inputs, layer.beta, layer.smoothing, layer.z_loss)
     return bl.over_rows(of_block, carry, (one_a_token, labels, ignored, rows), plan.tokens)
 
 
-def _unless_idle(run, carry, ignored):
+def _unless_idle(run, carry, ignored, like):
     """run(), a carry and results; of ignored tokens alone the carry as it was, and zeros."""
     _, shapes = jax.eval_shape(run)
-    return lax.cond(jnp.all(ignored), lambda: (carry, jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)), run)
+
+    def skip():
+        return carry, jax.tree.map(lambda a: mesh.vary(jnp.zeros(a.shape, a.dtype), like)[0], shapes)
+
+    return lax.cond(jnp.all(ignored), skip, run)
 
 
 def _value(layer, labels, ignored, plan):

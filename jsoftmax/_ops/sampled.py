@@ -22,7 +22,7 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from jsoftmax._core import axes as ax
-from jsoftmax._core import check, dtypes
+from jsoftmax._core import check, dtypes, mesh
 from jsoftmax._core.candidates import Candidates
 from jsoftmax._core.labels import UNREPRESENTABLE, as_int32
 from jsoftmax._core.rule import with_vjp
@@ -253,6 +253,7 @@ def _sight(given, static, remove):
     if beta is not None:
         beta = inverse_temperature(beta, kind)
         beta = beta.reshape(1, 1) if beta.size == 1 else jnp.broadcast_to(ax.lift(beta, len(rows)), rows).reshape(n, 1)
+    x, weight, bias, beta, labels = mesh.vary(x, weight, bias, beta, labels)
     ids, log_q = as_int32(candidates.ids), candidates.log_expected_count.astype(dtypes.wide(dtype))
     ids = chosen.valid(ids.reshape(-1 if ids.ndim == 1 else (n, ids.shape[-1])), classes)
     log_q = log_q.reshape(classes if log_q.ndim == 1 else (n, classes))

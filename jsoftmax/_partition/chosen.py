@@ -11,7 +11,7 @@ that there are no more than N vectors at a time.
 import jax.numpy as jnp
 from jax import lax
 
-from jsoftmax._core import dtypes
+from jsoftmax._core import dtypes, mesh
 
 
 def valid(ids, classes):
@@ -56,7 +56,8 @@ def of_all(x, weight, bias, ids, axis=0):
 def nothing(x, weight, bias):
     """Cotangents (x̄, w̄, b̄) to add to, float32 or wider."""
     wide = dtypes.wide(x.dtype)
-    return jnp.zeros(x.shape, wide), jnp.zeros(weight.shape, wide), bias if bias is None else jnp.zeros_like(bias)
+    b = bias if bias is None else jnp.zeros(bias.shape, bias.dtype)
+    return mesh.vary(jnp.zeros(x.shape, wide), jnp.zeros(weight.shape, wide), b, x)[:3]
 
 
 def pull_in_turn(bars, z_bar, x, weight, ids, axis=0):
