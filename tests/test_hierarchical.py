@@ -79,6 +79,16 @@ def walk(tree):
     return ways
 
 
+@pytest.mark.parametrize("counts", [2 ** np.arange(12), 1 + 10000 // np.arange(1, 400), np.ones(37, int)])
+def test_as_cheap_as_that_of_gensim(counts):
+    """One more witness, where it is installed: `pip install gensim`, and the test finds it."""
+    models = pytest.importorskip("gensim.models", reason="an optional witness")
+    model = models.Word2Vec(hs=1, negative=0, min_count=1, vector_size=1)
+    model.build_vocab_from_freq({str(w): int(n) for w, n in enumerate(counts)})
+    theirs = [len(model.wv.get_vecattr(str(w), "code")) for w in range(counts.size)]
+    assert lengths(jsoftmax.huffman_tree(counts)) @ counts == theirs @ counts
+
+
 @pytest.mark.parametrize("tree", [TREE, jsoftmax.huffman_tree(COUNTS, max_length=4)], ids=["free", "limited"])
 def test_the_tables_are_those_of_one_tree(tree):
     """Each inner node has two children, one way to it, and is the root only at the beginning."""

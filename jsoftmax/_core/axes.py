@@ -76,6 +76,13 @@ def lift_classes(operand: Array, shape: tuple[int, ...], axes: ClassAxes) -> Arr
     return lax.expand_dims(operand, [i for i in range(len(shape)) if i not in axes])
 
 
+def one_a_row(operand: Array, rows: tuple[int, ...]) -> Array:
+    """An operand that broadcasts to the rows, one behind the other: [N, 1], or [1, 1] if it is the same for all."""
+    if operand.size == 1:
+        return operand.reshape(1, 1)
+    return jnp.broadcast_to(lift(operand, len(rows)), rows).reshape(-1, 1)
+
+
 def sum_to(cotangent: Array, shape: tuple[int, ...]) -> Array:
     """The transpose of broadcasting `shape` to the shape of `cotangent`; ranks are equal."""
     spread = tuple(i for i, n in enumerate(shape) if n == 1 and cotangent.shape[i] != 1)

@@ -286,10 +286,15 @@ def integer_labels(name: str, labels: Any, rows: tuple[int, ...]) -> Operand:
         raise ValueError(
             f"{name}: `labels` must have the shape of the logits without the class axes {rows}, got {labels.shape}."
         )
-    if isinstance(labels, np.ndarray) and _is_wide_integer(labels):
-        fits = (labels > UNREPRESENTABLE) & (labels < 2**31)
-        return np.where(fits, np.where(fits, labels, 0).astype(np.int32), np.int32(UNREPRESENTABLE))
-    return labels
+    return _narrow(labels)
+
+
+def _narrow(indices: Operand) -> Operand:
+    """64-bit indices on the host, as `labels.as_int32` makes them; JAX without x64 would let them wrap."""
+    if not isinstance(indices, np.ndarray) or not _is_wide_integer(indices):
+        return indices
+    fits = (indices > UNREPRESENTABLE) & (indices < 2**31)
+    return np.where(fits, np.where(fits, indices, 0).astype(np.int32), np.int32(UNREPRESENTABLE))
 
 
 def distribution(name: str, labels: Any, shape: tuple[int, ...]) -> Operand:
@@ -473,7 +478,7 @@ def candidates(name: str, value: Any, rows: tuple[int, ...], classes: int) -> Ca
             f"{name}: `candidates.log_expected_count` must have one entry a class, shape ({classes},) or "
             f"{(*rows, classes)}, got {expected.shape}."
         )
-    return Candidates(ids, expected)
+    return Candidates(_narrow(ids), expected)
 
 
 def cutoffs(name: str, value: Any, classes: int) -> list[int]:

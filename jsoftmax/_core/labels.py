@@ -21,6 +21,13 @@ def as_int32(labels: Array) -> Array:
     return jnp.where(fits, narrow, UNREPRESENTABLE)
 
 
+def is_ignored(labels: Array, ignore_label: Array | None) -> Array | None:
+    """Which of these int32 labels are the one to be ignored; None if none is."""
+    if ignore_label is None:
+        return None
+    return (labels == as_int32(ignore_label)) & (labels != UNREPRESENTABLE)
+
+
 def is_class(labels: Array, classes: int) -> Array:
     return (labels >= 0) & (labels < classes)
 

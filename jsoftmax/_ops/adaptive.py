@@ -23,7 +23,7 @@ from jsoftmax._core import axes as ax
 from jsoftmax._core import blocks as bl
 from jsoftmax._core import check, dtypes, mesh
 from jsoftmax._core.adaptive import AdaptiveWeights
-from jsoftmax._core.labels import UNREPRESENTABLE, as_int32
+from jsoftmax._core.labels import as_int32, is_ignored
 from jsoftmax._core.rule import with_vjp
 from jsoftmax._core.temperature import inverse_temperature
 from jsoftmax._ops.linear import Plan, losses_of
@@ -211,8 +211,7 @@ def _prepared(inputs, weights, beta, kind):
     x, head = inputs.astype(dtype).reshape(math.prod(rows), inputs.shape[-1]), head.astype(dtype)
     bias = bias if bias is None else bias.astype(dtypes.wide(dtype)).reshape(1, -1)
     if beta is not None:
-        beta = inverse_temperature(beta, kind)
-        beta = beta.reshape(1, 1) if beta.size == 1 else jnp.broadcast_to(ax.lift(beta, len(rows)), rows).reshape(-1, 1)
+        beta = ax.one_a_row(inverse_temperature(beta, kind), rows)
     weights = AdaptiveWeights(head, tuple((p.astype(dtype), w.astype(dtype)) for p, w in tails), bias)
     leaves, tree = jax.tree.flatten((x, weights, beta))
     return jax.tree.unflatten(tree, mesh.vary(*leaves))
@@ -260,9 +259,7 @@ def _loss(inputs, weights, labels, beta, ignore_label, kind):
     shape, n = labels.shape, labels.size
     x, weights, beta = _prepared(inputs, weights, beta, kind)
     ends, (labels, _) = _ends(weights), mesh.vary(as_int32(labels).reshape(n), x)
-    ignored = None
-    if ignore_label is not None:
-        ignored = (labels == as_int32(ignore_label)) & (labels != UNREPRESENTABLE)
+    ignored = is_ignored(labels, ignore_label)
     cluster = jnp.sum(labels[:, None] >= jnp.array(ends, jnp.int32)[None], 1, dtype=jnp.int32)  # 0 is the head
     first = jnp.where(cluster == 0, labels, ends[0] + cluster - 1)
     first = jnp.where((labels < 0) | (cluster == len(ends)), NO_CLASS, first)

@@ -23,7 +23,7 @@ from jax.typing import ArrayLike
 from jsoftmax._core import axes as ax
 from jsoftmax._core import check, mesh
 from jsoftmax._core.axes import total
-from jsoftmax._core.labels import UNREPRESENTABLE, as_int32, at_label, is_class
+from jsoftmax._core.labels import as_int32, at_label, is_class, is_ignored
 from jsoftmax._core.operands import prepare
 from jsoftmax._core.rule import with_vjp
 from jsoftmax._partition import classes, labelled, penalties, pullback, resident
@@ -245,9 +245,7 @@ def _distribution_loss(x, labels, where, beta, options, axes, kind):
 @functools.partial(jax.jit, static_argnums=(6, 7))
 def _index_loss(x, labels, where, beta, options, ignore_label, axes, kind):
     labels = as_int32(lax.expand_dims(labels, ax.positions(axes)))
-    ignored = None
-    if ignore_label is not None:
-        ignored = (labels == as_int32(ignore_label)) & (labels != UNREPRESENTABLE)
+    ignored = is_ignored(labels, ignore_label)
     smoothing, z_loss, w = _lifted(options, x.shape, axes)
     x, where, beta, w, labels, ignored, smoothing, z_loss = prepare(
         x, where, beta, kind, axes, False, each=(w,), rows=(labels, ignored, smoothing, z_loss)

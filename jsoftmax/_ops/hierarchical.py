@@ -25,7 +25,7 @@ from jax.typing import ArrayLike
 from jsoftmax._core import axes as ax
 from jsoftmax._core import check, dtypes, mesh, trees
 from jsoftmax._core.check import Operand
-from jsoftmax._core.labels import UNREPRESENTABLE, as_int32, is_class
+from jsoftmax._core.labels import as_int32, is_class, is_ignored
 from jsoftmax._core.rule import with_vjp
 from jsoftmax._core.temperature import inverse_temperature
 from jsoftmax._core.trees import Tree
@@ -331,8 +331,7 @@ def _prepared(inputs, weight, bias, beta, kind):
     dtype = dtypes.of_logits(jnp.result_type(inputs.dtype, weight.dtype))
     inputs, weight = inputs.astype(dtype).reshape(math.prod(rows), inputs.shape[-1]), weight.astype(dtype)
     if beta is not None:
-        beta = inverse_temperature(beta, kind)
-        beta = beta.reshape(1) if beta.size == 1 else jnp.broadcast_to(ax.lift(beta, len(rows)), rows).reshape(-1)
+        beta = ax.one_a_row(inverse_temperature(beta, kind), rows).reshape(-1)
     return mesh.vary(inputs, weight, bias, beta)
 
 
@@ -372,9 +371,7 @@ def _along(beta, axis, ndim):
 @functools.partial(jax.jit, static_argnums=7)
 def _loss(inputs, weight, labels, tree, bias, beta, ignore_label, kind):
     shape, labels = labels.shape, as_int32(labels).reshape(-1)
-    ignored = None
-    if ignore_label is not None:
-        ignored = (labels == as_int32(ignore_label)) & (labels != UNREPRESENTABLE)
+    ignored = is_ignored(labels, ignore_label)
     *operands, labels = mesh.vary(*_prepared(inputs, weight, bias, beta, kind), labels)
     return _ruled_loss(*operands, labels, ignored, tree).reshape(shape)
 

@@ -20,7 +20,7 @@ from jax.typing import ArrayLike
 from jsoftmax._core import axes as ax
 from jsoftmax._core import blocks as bl
 from jsoftmax._core import check, dtypes, mesh
-from jsoftmax._core.labels import UNREPRESENTABLE, as_int32
+from jsoftmax._core.labels import as_int32, is_ignored
 from jsoftmax._core.reduce import weighted_sum
 from jsoftmax._core.rule import with_vjp
 from jsoftmax._core.temperature import inverse_temperature
@@ -162,10 +162,8 @@ def _unplaced(inputs, weight, labels, options, ignore_label, weights, kind, redu
     beta = jnp.ones((), dtypes.wide(dtype)) if beta is None else inverse_temperature(beta, kind)
     cap = cap if cap is None else cap.reshape(1, 1)
     bias = bias if bias is None else bias.reshape(1, bias.size)
-    beta, smoothing, z_loss = (a if a is None else _one_a_token(a, shape) for a in (beta, smoothing, z_loss))
-    ignored = None
-    if ignore_label is not None:
-        ignored = (labels == as_int32(ignore_label)) & (labels != UNREPRESENTABLE)
+    beta, smoothing, z_loss = (a if a is None else ax.one_a_row(a, shape) for a in (beta, smoothing, z_loss))
+    ignored = is_ignored(labels, ignore_label)
     w = None
     if reduction != "none":
         w = jnp.ones((), dtypes.wide(dtype)) if weights is None else weights.astype(dtypes.wide(dtype))
@@ -187,11 +185,6 @@ def _unplaced(inputs, weight, labels, options, ignore_label, weights, kind, redu
         return y
     total, spread, first = (a.reshape(shape) for a in measures)
     return y, Measures(mesh.leave(total, plan.names), mesh.leave(spread, plan.names), first)
-
-
-def _one_a_token(a, shape):
-    """Of size 1 if it is one for all."""
-    return a.reshape(1, 1) if a.size == 1 else jnp.broadcast_to(ax.lift(a, len(shape)), shape).reshape(-1, 1)
 
 
 # the losses --------------------------------------------------------------------------------------------------------

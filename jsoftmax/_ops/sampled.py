@@ -24,7 +24,7 @@ from jax.typing import ArrayLike
 from jsoftmax._core import axes as ax
 from jsoftmax._core import check, dtypes, mesh
 from jsoftmax._core.candidates import Candidates
-from jsoftmax._core.labels import UNREPRESENTABLE, as_int32
+from jsoftmax._core.labels import as_int32, is_ignored
 from jsoftmax._core.rule import with_vjp
 from jsoftmax._core.temperature import inverse_temperature
 from jsoftmax._ops.cross_entropy import distribution_loss_of, index_loss_of, poison
@@ -247,12 +247,10 @@ def _sight(given, static, remove):
     n, classes = math.prod(rows), weight.shape[axis]
     dtype = dtypes.of_logits(jnp.result_type(inputs.dtype, weight.dtype))
     x, weight = inputs.astype(dtype).reshape(n, inputs.shape[-1]), weight.astype(dtype)
-    labels, ignored = as_int32(labels).reshape(n, true), None
-    if ignore_label is not None:
-        ignored = (labels == as_int32(ignore_label)) & (labels != UNREPRESENTABLE)
+    labels = as_int32(labels).reshape(n, true)
+    ignored = is_ignored(labels, ignore_label)
     if beta is not None:
-        beta = inverse_temperature(beta, kind)
-        beta = beta.reshape(1, 1) if beta.size == 1 else jnp.broadcast_to(ax.lift(beta, len(rows)), rows).reshape(n, 1)
+        beta = ax.one_a_row(inverse_temperature(beta, kind), rows)
     x, weight, bias, beta, labels = mesh.vary(x, weight, bias, beta, labels)
     ids, log_q = as_int32(candidates.ids), candidates.log_expected_count.astype(dtypes.wide(dtype))
     ids = chosen.valid(ids.reshape(-1 if ids.ndim == 1 else (n, ids.shape[-1])), classes)
@@ -368,7 +366,7 @@ def _logistic_loss(given, log_normalizer, static, remove, noise):
     z = z if where is None else jnp.where(where, z, 0)
     s = z if beta is None else _times(z, beta)
     if log_normalizer is not None:
-        s -= jnp.broadcast_to(ax.lift(log_normalizer, len(rows)), rows).reshape(-1, 1)
+        s -= ax.one_a_row(log_normalizer, rows)
     if noise:
         s = poison(s - log_q, log_q == -jnp.inf)
     losses = _surprise(jnp.where(jnp.arange(s.shape[1])[None] < true, -s, s))
