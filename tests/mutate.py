@@ -239,8 +239,8 @@ MUTANTS = (
     Mutant(
         "labels-of-numpy-wrapped-to-32-bits",
         "_core/check.py",
-        "return np.where(fits, np.where(fits, labels, 0).astype(np.int32), np.int32(UNREPRESENTABLE))",
-        "return labels.astype(np.int32)",
+        "return np.where(fits, np.where(fits, indices, 0).astype(np.int32), np.int32(UNREPRESENTABLE))",
+        "return indices.astype(np.int32)",
         "test_api.py -k test_no_label_wraps_onto_a_class",
     ),
     Mutant(
@@ -835,6 +835,20 @@ MUTANTS = (
         "hits |= (ids == labels[:, t, None]) & kept[:, t, None]",
         "hits |= jnp.zeros_like(hits)",
         "test_sampled.py -k gradients",
+    ),
+    Mutant(
+        "candidates-of-numpy-wrapped-to-32-bits",
+        "_core/check.py",
+        "return Candidates(_narrow(ids), expected)",
+        "return Candidates(ids.astype(np.int32), expected)",
+        "test_sampled.py -k candidate_that_is_no_class",
+    ),
+    Mutant(
+        "gradient-of-what-is-looked-up-not-varying",
+        CHOSEN,
+        "return mesh.vary(jnp.zeros(x.shape, wide), jnp.zeros(weight.shape, wide), b, x)[:3]",
+        "return jnp.zeros(x.shape, wide), jnp.zeros(weight.shape, wide), b",
+        "test_vocabulary_shards.py",
     ),
     Mutant(
         "hits-of-no-label",
