@@ -848,7 +848,7 @@ MUTANTS = (
         CHOSEN,
         "return mesh.vary(jnp.zeros(x.shape, wide), jnp.zeros(weight.shape, wide), b, x)[:3]",
         "return jnp.zeros(x.shape, wide), jnp.zeros(weight.shape, wide), b",
-        "test_vocabulary_shards.py",
+        "test_vocabulary_shards.py -k devices",
     ),
     Mutant(
         "hits-of-no-label",
