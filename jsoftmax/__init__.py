@@ -9,6 +9,7 @@ from jsoftmax._ops.adaptive import adaptive_log_prob as adaptive_log_prob
 from jsoftmax._ops.adaptive import adaptive_predict as adaptive_predict
 from jsoftmax._ops.adaptive import adaptive_softmax_loss as adaptive_softmax_loss
 from jsoftmax._ops.adaptive import adaptive_weights as adaptive_weights
+from jsoftmax._ops.contrastive import contrastive_cross_entropy as contrastive_cross_entropy
 from jsoftmax._ops.cross_entropy import softmax_cross_entropy as softmax_cross_entropy
 from jsoftmax._ops.cross_entropy import (
     softmax_cross_entropy_with_integer_labels as softmax_cross_entropy_with_integer_labels,
@@ -23,6 +24,15 @@ from jsoftmax._ops.hierarchical import tree_from_paths as tree_from_paths
 from jsoftmax._ops.linear import linear_softmax_cross_entropy as linear_softmax_cross_entropy
 from jsoftmax._ops.logmeanexp import logmeanexp as logmeanexp
 from jsoftmax._ops.logsumexp import logsumexp as logsumexp
+from jsoftmax._ops.margin import am_softmax_loss as am_softmax_loss
+from jsoftmax._ops.margin import arcface_loss as arcface_loss
+from jsoftmax._ops.margin import combined_margin_loss as combined_margin_loss
+from jsoftmax._ops.margin import cosface_loss as cosface_loss
+from jsoftmax._ops.margin import cosine_logits as cosine_logits
+from jsoftmax._ops.margin import large_margin_softmax_loss as large_margin_softmax_loss
+from jsoftmax._ops.margin import margin_annealing as margin_annealing
+from jsoftmax._ops.margin import margin_logits as margin_logits
+from jsoftmax._ops.margin import sphereface_loss as sphereface_loss
 from jsoftmax._ops.sampled import nce_loss as nce_loss
 from jsoftmax._ops.sampled import negative_sampling_loss as negative_sampling_loss
 from jsoftmax._ops.sampled import sampled_softmax_loss as sampled_softmax_loss

@@ -61,7 +61,8 @@ HIERARCHICAL = "_ops/hierarchical.py"
 ADAPTIVE = "_ops/adaptive.py"
 CHOSEN, SAMPLED, SAMPLERS = "_partition/chosen.py", "_ops/sampled.py", "_ops/samplers.py"
 LABELLED, LAYER, STREAMED = "_partition/labelled.py", "_partition/layer.py", "_partition/streamed.py"
-LINEAR = "_ops/linear.py"
+LINEAR, MARGIN, CONTRASTIVE = "_ops/linear.py", "_ops/margin.py", "_ops/contrastive.py"
+ANGLES = "_partition/angles.py"
 CROSS_ENTROPY, LOGSUMEXP, SOFTMAX = "_ops/cross_entropy.py", "_ops/logsumexp.py", "_ops/softmax.py"
 
 MUTANTS = (
@@ -167,7 +168,7 @@ MUTANTS = (
     Mutant(
         "devices-own-first-class",
         LINEAR,
-        "return lax.axis_index(self.names) * layer.weight.shape[self.class_axis] if self.names else 0",
+        "return lax.axis_index(self.names) * self.classes_here(layer) if self.names else 0",
         "return 0 * lax.axis_index(self.names) if self.names else 0",
         "test_linear_shards.py -k every_argument",
     ),
@@ -839,8 +840,8 @@ MUTANTS = (
     Mutant(
         "candidates-of-numpy-wrapped-to-32-bits",
         "_core/check.py",
-        "return Candidates(_narrow(ids), expected)",
-        "return Candidates(ids.astype(np.int32), expected)",
+        "    return _narrow(ids)\n",
+        "    return ids.astype(np.int32)\n",
         "test_sampled.py -k candidate_that_is_no_class",
     ),
     Mutant(
@@ -984,12 +985,118 @@ MUTANTS = (
         "        x_bar = x_bar + 0 * x\n",
         "test_linear_rules.py -k 'leaves_no_trace'",
     ),
-    Mutant("soft-cap-without-slope", LAYER, "z_bar * cap_slope(raw, cap)", "z_bar", "test_linear.py -k every_argument"),
+    Mutant(
+        "shift-of-another-block",
+        LINEAR,
+        "here = at_label(start + ax.class_index(z.shape, (1,)), labels - first, z)",
+        "here = at_label(ax.class_index(z.shape, (1,)), labels - first, z)",
+        "test_margin.py -k test_blocks",
+    ),
+    Mutant(
+        "gain-of-rows-of-one-device",
+        LINEAR,
+        'names = ("inputs", "soft_cap", "row_gain")',
+        'names = ("inputs", "soft_cap")',
+        "test_margin.py -k classes_over_devices",
+    ),
+    Mutant(
+        "gain-of-rows-twice",
+        LAYER,
+        "total / jnp.where(gain == 0, 1, gain))",
+        "2 * total / jnp.where(gain == 0, 1, gain))",
+        "test_margin.py -k value_and_gradient",
+    ),
+    Mutant(
+        "centers-all-get-the-gradient",
+        LAYER,
+        "nearest = (each == jnp.max(each, -1, keepdims=True)).astype(z_bar.dtype)",
+        "nearest = jnp.ones_like(each)",
+        "test_margin.py -k nearest",
+    ),
+    Mutant(
+        "angle-by-the-arc-cosine",
+        ANGLES,
+        "apart = 2 * jnp.arctan2(_root(_square(e - f)), _root(_square(e + f)))",
+        "apart = jnp.arccos(jnp.clip(jnp.sum(e * f, -1, keepdims=True), -1, 1))",
+        "test_margin.py -k value_and_gradient",
+    ),
+    Mutant(
+        "way-not-taken-out-of-its-start",
+        ANGLES,
+        "    beside -= jnp.sum(beside * e, -1, keepdims=True) * e\n",
+        "",
+        "test_margin.py -k value_and_gradient",
+    ),
+    Mutant(
+        "length-squared-as-it-is",
+        ANGLES,
+        "near = (square > 1 / far) & (square < far)",
+        "near = (square > -1)",
+        "test_margin.py -k no_length",
+    ),
+    Mutant(
+        "pull-of-lengths-left-out",
+        ANGLES,
+        "here - turn * (part",
+        "here - 0 * turn * (part",
+        "test_margin.py -k value_and",
+    ),
+    Mutant(
+        "shift-of-ignored-rows", MARGIN, "    kept = g != 0\n", "    kept = g == g\n", "test_margin.py -k stay_alone"
+    ),
+    Mutant(
+        "margin-always-straight-through", MARGIN, "if kind.exact else", "if False else", "test_margin.py -k straight"
+    ),
+    Mutant(
+        "margin-of-one-device", MARGIN, "lax.psum(shift, plan.names) if", "shift if", "test_margin.py -k over_devices"
+    ),
+    Mutant(
+        "staircase-of-one-step", MARGIN, "jnp.cos(alpha) - 2 * k", "jnp.cos(alpha) - k", "test_margin.py -k value_and"
+    ),
+    Mutant(
+        "looked-up-prototypes-without-gradient",
+        MARGIN,
+        ".add(own_bar.astype(total.dtype), mode",
+        ".add(0 * own_bar.astype(total.dtype), mode",
+        "test_margin.py -k value_and",
+    ),
+    Mutant(
+        "candidates-in-their-order",
+        MARGIN,
+        "device * count + order[at]",
+        "device * count + at",
+        "test_margin.py -k test_candidates",
+    ),
+    Mutant(
+        "annealing-without-the-1",
+        MARGIN,
+        "shift / (1 + margin.annealing)",
+        "shift / margin.annealing",
+        "test_margin.py -k known_values",
+    ),
+    Mutant("included-late", SAMPLERS, ".set(jnp.inf, mode", ".set(0, mode", "test_margin.py -k included"),
+    Mutant(
+        "documents-of-the-first-device",
+        CONTRASTIVE,
+        "lax.axis_index(names) * a.shape[0] if",
+        "0 * a.shape[0] if",
+        "test_contrastive.py -k devices",
+    ),
+    Mutant(
+        "one-way-twice",
+        CONTRASTIVE,
+        "one_way(documents, queries, there)",
+        "one_way(queries, documents, where)",
+        "test_contrastive.py -k both_ways",
+    ),
+    Mutant(
+        "soft-cap-without-slope", LAYER, "turned * cap_slope(raw, cap)", "turned", "test_linear.py -k every_argument"
+    ),
     Mutant("soft-cap-of-−∞", LAYER, "jnp.isinf(z) | jnp.isinf(cap), z", "jnp.isinf(cap), z", "test_linear.py -k every"),
     Mutant(
         "product-in-half-precision",
         LAYER,
-        "    return lax.dot_general(x, w, numbers, preferred_element_type=dtypes.wide(x.dtype))",
+        "    return lax.dot_general(x, w, numbers, precision=precision, preferred_element_type=dtypes.wide(x.dtype))",
         "    return dtypes.widen(lax.dot_general(x, w, numbers))",
         "test_linear.py -k common_dtype",
     ),

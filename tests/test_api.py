@@ -61,7 +61,7 @@ SAMPLED = {
     "Candidates": "(ids, log_expected_count)",
     "all_classes": "(num_classes)",
     "log_uniform_sampler": f"(key, *, num_sampled, num_classes, {DRAWS})",
-    "uniform_sampler": f"(key, *, num_sampled, num_classes, {DRAWS})",
+    "uniform_sampler": f"(key, *, num_sampled, num_classes, {DRAWS}, include=None)",
     "unigram_sampler": f"(key, counts, *, num_sampled, distortion=1.0, {DRAWS})",
     "sampled_softmax_loss": f"(inputs, weight, labels, candidates, *, {CLASS_AXIS}, remove_accidental_hits=True, "
     "correct_labels=True, ignore_label=None)",
@@ -77,9 +77,25 @@ ADAPTIVE = {
     "adaptive_log_prob": "(inputs, weights, *, beta=1.0, temperature=None, base=None)",
     "adaptive_predict": "(inputs, weights)",
 }
+TO_THE_END = "weights=None, reduction='none', block_size=None, axis_name=None"
+SEEN = f"candidates=None, label_smoothing=0.0, ignore_label=None, {TO_THE_END}"
+VECTORS = "(embeddings, prototypes, labels, *, "
+THREE = "scale=64.0, m1=1.0, m2=0.5, m3=0.0, annealing=0.0, extension='cosine'"
+MARGIN = {
+    "arcface_loss": f"{VECTORS}scale=64.0, margin=0.5, extension='linear', gradient='exact', {SEEN})",
+    "cosface_loss": f"{VECTORS}scale=64.0, margin=0.35, {SEEN})",
+    "am_softmax_loss": f"{VECTORS}scale=30.0, margin=0.35, {SEEN})",
+    "sphereface_loss": f"{VECTORS}scale=1.0, margin=4, annealing=0.0, gradient='exact', {SEEN})",
+    "large_margin_softmax_loss": f"{VECTORS}bias=None, scale=1.0, margin=4, annealing=0.0, gradient='exact', {SEEN})",
+    "combined_margin_loss": f"{VECTORS}{THREE}, gradient='exact', {SEEN})",
+    "cosine_logits": "(embeddings, prototypes)",
+    "margin_logits": f"{VECTORS}{THREE})",
+    "margin_annealing": "(base=1000.0, gamma=0.12, power=1.0, minimum=5.0)",
+    "contrastive_cross_entropy": f"(queries, documents, *, beta, where=None, symmetric=False, {TO_THE_END})",
+}
 LARGE = HIERARCHICAL | SAMPLED | ADAPTIVE
-OTHERS = ("weighted_mean", "forward_mode", SPATIAL, LINEAR, *LARGE)
-SIGNATURES |= LARGE
+OTHERS = ("weighted_mean", "forward_mode", SPATIAL, LINEAR, *LARGE, *MARGIN)
+SIGNATURES |= LARGE | MARGIN
 OPERATORS = [name for name in SIGNATURES if name not in OTHERS]
 THREE_NAMES = [name for name in OPERATORS if "temperature" in SIGNATURES[name]]
 LOSSES = (DIST, INT)

@@ -437,7 +437,82 @@ def adaptive_rows():
         yield SIZES, sizes | changed, exception, wanted
 
 
-TABLE = [*rows(), *tree_rows(), *sampled_rows(), *adaptive_rows()]
+MARGIN = ("arcface_loss", "cosface_loss", "am_softmax_loss", "sphereface_loss", "large_margin_softmax_loss")
+COMBINED, CONTRASTIVE = "combined_margin_loss", "contrastive_cross_entropy"
+
+
+def margin_rows():
+    """The same of cosines and their margins."""
+    vectors = {"embeddings": full((3, 5)), "prototypes": full((4, 5)), "labels": Y}
+    of_all = (
+        ({"embeddings": X.astype(bool)}, TypeError, "`embeddings` must be a floating or integer array", "dtype bool"),
+        ({"prototypes": full(5)}, ValueError, "`prototypes` must have shape (C, D)", "got (5,)"),
+        (
+            {"prototypes": full((4, 0, 5))},
+            ValueError,
+            "`prototypes` must have a center for each",
+            "got shape (4, 0, 5)",
+        ),
+        ({"prototypes": full((4, 3))}, ValueError, "as many features on their last axis", "(3, 5) and (4, 3)"),
+    )
+    of_losses = (
+        ({"labels": ROWS}, TypeError, "`labels` must be integers", "got dtype float32"),
+        ({"labels": Y[:2]}, ValueError, "`labels` must have the shape", "got (2,)"),
+        ({"scale": 0.0}, ValueError, "`scale` must be positive", "got 0.0"),
+        ({"scale": np.array([1, 1, -1])}, ValueError, "`scale` must be positive", "got an array with entries"),
+        ({"scale": full(4)}, ValueError, "`scale` must broadcast", "got shape (4,)"),
+        ({"candidates": np.arange(4)}, TypeError, "`candidates` must be a jsoftmax.Candidates or None", "got ndarray"),
+        ({"candidates": DRAWN._replace(ids=full(2))}, TypeError, "`candidates.ids` must be integers", "float32"),
+        ({"candidates": DRAWN._replace(ids=np.zeros((3, 2), int))}, ValueError, "shape (S,)", "got (3, 2)"),
+        ({"label_smoothing": 2.0}, ValueError, "`label_smoothing` must be in [0, 1]", "got 2.0"),
+        ({"ignore_label": 0.5}, TypeError, "`ignore_label` must be an integer", "got dtype float64"),
+        ({"weights": full(3)}, ValueError, "`weights` need a `reduction`", 'got "none"'),
+        ({"reduction": "max"}, ValueError, "`reduction` must be one of none, sum, mean", "got 'max'"),
+        ({"block_size": 0}, ValueError, "`block_size` must be a positive int", "got 0"),
+    )
+    for name in (*MARGIN, COMBINED):
+        for changed, exception, *wanted in of_all + of_losses:
+            yield name, vectors | changed, exception, wanted
+    for name in MARGIN[3:]:
+        yield name, vectors | {"margin": 1.5}, TypeError, ("`margin` must be an int", "got 1.5")
+        yield name, vectors | {"margin": 0}, ValueError, ("`margin` must be at least 1", "got 0")
+        yield name, vectors | {"annealing": full(4)}, ValueError, ("`annealing` must broadcast", "got shape (4,)")
+    for name in (*MARGIN[:3], COMBINED):
+        arguments = {"m2": full(4)} if name == COMBINED else {"margin": full(4)}
+        yield name, vectors | arguments, ValueError, ("must broadcast to the shape of the result", "got shape (4,)")
+    for name, extensions in (("arcface_loss", "linear, cosine, clip, staircase, easy"), (COMBINED, "cosine, clip, st")):
+        yield name, vectors | {"extension": "none"}, ValueError, (f"`extension` must be one of {extensions}", "'none'")
+        yield name, vectors | {"gradient": "none"}, ValueError, ("`gradient` must be one of exact, str", "got 'none'")
+    centers = vectors | {"prototypes": full((4, 2, 5)), "bias": full(4)}
+    yield MARGIN[4], centers, ValueError, ("`bias` does not go with centers", "(4, 2, 5)")
+    yield MARGIN[4], vectors | {"bias": full(3)}, ValueError, ("`bias` must have one entry a class", "got (3,)")
+    for changed, exception, *wanted in of_all:
+        yield "margin_logits", vectors | changed, exception, wanted
+        alone = {k: v for k, v in (vectors | changed).items() if k != "labels"}
+        yield "cosine_logits", alone, exception, wanted
+    pair = {"queries": full((3, 5)), "documents": full((4, 5)), "beta": 1.0}
+    for changed, exception, *wanted in (
+        ({"queries": full(5)}, ValueError, "`queries` must have shape (N, D)", "got (5,)"),
+        ({"documents": full((4, 3))}, ValueError, "`documents` must have shape (M, 5) or (3, K, 5)", "got (4, 3)"),
+        ({"documents": full((2, 5))}, ValueError, "`documents` must be at least as many as the 3", "got shape (2, 5)"),
+        ({"symmetric": True}, ValueError, "`documents` must have the shape of `queries` (3, 5)", "got (4, 5)"),
+        ({"documents": full((3, 2, 5)), "axis_name": "i"}, ValueError, "`axis_name` goes with", "got shape (3, 2, 5)"),
+        ({"beta": full(4)}, ValueError, "`beta` must broadcast", "got shape (4,)"),
+        ({"where": full((3, 4))}, TypeError, "`where` must be boolean", "got dtype float32"),
+        ({"where": np.ones((3, 5), bool)}, ValueError, "`where` must broadcast", "got shape (3, 5)"),
+        ({"weights": full(3)}, ValueError, "`weights` need a `reduction`", 'got "none"'),
+    ):
+        yield CONTRASTIVE, pair | changed, exception, wanted
+    drawn = {"key": None, "num_sampled": 2, "num_classes": 4}
+    for changed, exception, *wanted in (
+        ({"include": full(2)}, TypeError, "`include` must be integers", "got dtype float32"),
+        ({"include": Y}, ValueError, "`num_sampled` must be at least the 3 entries of `include`", "got 2"),
+        ({"include": Y[:2], "unique": False}, ValueError, "`include` goes with unique=True", "got False and ()"),
+    ):
+        yield EVEN, drawn | changed, exception, wanted
+
+
+TABLE = [*rows(), *tree_rows(), *sampled_rows(), *adaptive_rows(), *margin_rows()]
 
 
 def check_message(name, error, exception, fragments):

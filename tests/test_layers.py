@@ -14,11 +14,14 @@ LAYERS = ("_core", "_partition", "_ops", "__init__")  # each may import those be
 SIDEWAYS = {
     ("adaptive", "linear"),
     ("adaptive", "softmax"),
+    ("contrastive", "cross_entropy"),
+    ("contrastive", "margin"),
     ("hierarchical", "cross_entropy"),
     ("hierarchical", "softmax"),
     ("linear", "cross_entropy"),
     ("linear", "logsumexp"),
     ("logsumexp", "signed_logsumexp"),
+    ("margin", "linear"),
     ("sampled", "cross_entropy"),
     ("spatial", "cross_entropy"),
 }  # inside _ops: (composed operator, finished operator it stands on)

@@ -43,6 +43,9 @@ TORTURE = Bound(8)  # 4 ulp, whatever the gap
 MERGE = Bound(8, 0)
 SECOND_ORDER = Bound(256, 16)  # of the result: the terms that cancel in it are not followed
 LARGEST = float(np.finfo(np.float32).max)
+# of the largest: a gradient made by products of numbers that were rounded to the dtype
+HALF_PRODUCTS = {"bfloat16": Bound(2.0**18), "float16": Bound(2.0**15)}
+SLOPES = Bound(2.0**28)  # of float64 numbers with steps of 1e-6 to 1e-5: 3e-8 of the largest
 DIFFERENCE_QUOTIENT = 1e-6  # of float64 numbers with step 1e-4: its own error is 1e-8 of them
 REORDERED = 6  # ulp between two orders of the classes, as far as jax.nn.softmax under jit is from itself
 ROW_SUM, ROW_SUM_BFLOAT16 = 4 * 2.0**-24, 2.0**-8  # T26

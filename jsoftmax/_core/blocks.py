@@ -18,15 +18,15 @@ CLASSES = 2**19  # more are cut
 CUT = 1024, 2**15  # tokens and classes of a block then
 
 
-def sizes(classes: int, given: tuple[int | None, int | None]) -> tuple[int, int]:
-    """(tokens, classes) of a block of logits: as given, or by the shape alone.
+def sizes(classes: int, given: tuple[int | None, int | None], cut: tuple[int, int] = CUT) -> tuple[int, int]:
+    """(tokens, classes) of a block of logits: as given, or by the shape alone; `cut` where classes are very many.
 
     A block of 512 tokens over all classes takes 2 KiB a class in float32: as much as a weight of 512 features. Measured
     on CPU: products over fewer tokens do too little with the weight that they read.
     """
     tokens, part = given
     if tokens is None and part is None and classes > CLASSES:
-        return CUT
+        return cut
     return tokens or max(TOKENS, LOGITS // max(classes, 1)), min(part or classes, max(classes, 1))
 
 

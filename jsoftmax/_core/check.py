@@ -148,9 +148,7 @@ def row_option(name: str, argument: str, value: Any, logits_dtype: Any, rows: tu
     """A number for all rows or one for each; None if it was not given."""
     if value is NO_PENALTY:
         return None
-    value = _computing(real(name, argument, value), logits_dtype)
-    broadcasts(name, argument, value.shape, rows, "the shape of the result")
-    return value
+    return row_number(name, argument, value, logits_dtype, rows)
 
 
 def label_smoothing(name: str, value: Any, logits_dtype: Any, rows: tuple[int, ...]) -> Operand | None:
@@ -207,6 +205,95 @@ def linear(
     return inputs, weight, axis
 
 
+def prototypes(name: str, embeddings: Any, value: Any) -> tuple[Operand, Operand]:
+    """Vectors of examples, and one or several of each class."""
+    embeddings, value = real(name, "embeddings", embeddings), real(name, "prototypes", value)
+    if value.ndim not in (2, 3):
+        raise ValueError(f"{name}: `prototypes` must have shape (C, D), or (C, K, D) for K centers, got {value.shape}.")
+    if value.ndim == 3 and value.shape[1] == 0:
+        raise ValueError(f"{name}: `prototypes` must have a center for each class, got shape {value.shape}.")
+    if embeddings.ndim < 1 or embeddings.shape[-1] != value.shape[-1]:
+        raise ValueError(
+            f"{name}: `embeddings` and `prototypes` must have as many features on their last axis, got shapes "
+            f"{embeddings.shape} and {value.shape}."
+        )
+    return embeddings, value
+
+
+def bias_of_prototypes(name: str, value: Any, logits_dtype: Any, prototypes: Operand) -> Operand | None:
+    if value is not None and prototypes.ndim == 3:
+        raise ValueError(f"{name}: `bias` does not go with centers, got `prototypes` of shape {prototypes.shape}.")
+    return class_numbers(name, "bias", value, logits_dtype, prototypes.shape[0])
+
+
+def documents(name: str, queries: Any, value: Any, symmetric: bool, names: Any) -> tuple[Operand, Operand]:
+    """Queries [N, D] and documents for all of them, or for each."""
+    queries, value = real(name, "queries", queries), real(name, "documents", value)
+    if queries.ndim != 2:
+        raise ValueError(f"{name}: `queries` must have shape (N, D), got {queries.shape}. For more axes use jax.vmap.")
+    n, d = queries.shape
+    if value.ndim not in (2, 3) or value.shape[-1] != d or (value.ndim == 3 and value.shape[0] != n):
+        raise ValueError(f"{name}: `documents` must have shape (M, {d}) or ({n}, K, {d}), got {value.shape}.")
+    if value.ndim == 2 and value.shape[0] < n:
+        raise ValueError(f"{name}: `documents` must be at least as many as the {n} queries, got shape {value.shape}.")
+    if names and value.ndim == 3:
+        raise ValueError(
+            f"{name}: `axis_name` goes with documents for all queries, (M, D), got shape {value.shape} for each alone."
+        )
+    if symmetric and value.shape != queries.shape:
+        raise ValueError(
+            f"{name}: `documents` must have the shape of `queries` {queries.shape} if symmetric, got {value.shape}."
+        )
+    return queries, value
+
+
+def scale(name: str, value: Any, logits_dtype: Any, rows: tuple[int, ...]) -> Operand:
+    """s > 0, refused where its value is on the host."""
+    value = row_number(name, "scale", value, logits_dtype, rows)
+    if isinstance(value, np.ndarray) and not np.all(value > 0):
+        got = float(value) if value.ndim == 0 else "an array with entries that are not"
+        raise ValueError(f"{name}: `scale` must be positive, got {got}.")
+    return value
+
+
+def row_number(name: str, argument: str, value: Any, logits_dtype: Any, rows: tuple[int, ...]) -> Operand:
+    """A number for all rows or one for each."""
+    value = _computing(real(name, argument, value), logits_dtype)
+    broadcasts(name, argument, value.shape, rows, "the shape of the result")
+    return value
+
+
+def multiple(name: str, value: Any) -> int:
+    """By which an angle is multiplied."""
+    try:
+        given = op.index(value)
+    except TypeError:
+        raise TypeError(
+            f"{name}: `margin` must be an int, got {value!r}. See combined_margin_loss for others."
+        ) from None
+    if given < 1:
+        raise ValueError(f"{name}: `margin` must be at least 1, got {given}.")
+    return given
+
+
+def choice(name: str, argument: str, value: Any, among: tuple[str, ...]) -> str:
+    if value not in among:
+        raise ValueError(f"{name}: `{argument}` must be one of {', '.join(among)}, got {value!r}.")
+    return value
+
+
+def candidate_ids(name: str, value: Any) -> Operand | None:
+    """Of candidates for all examples together; their expected counts are not used."""
+    if value is None:
+        return None
+    if not isinstance(value, Candidates):
+        raise TypeError(f"{name}: `candidates` must be a jsoftmax.Candidates or None, got {type(value).__name__}.")
+    ids = _ids(name, value)
+    if ids.ndim != 1:
+        raise ValueError(f"{name}: `candidates.ids` must have shape (S,), one set for all examples, got {ids.shape}.")
+    return ids
+
+
 def nodes(name: str, inputs: Any, node_weight: Any, given: Tree) -> tuple[Operand, Operand]:
     """What decides at the inner nodes of a tree, and what it is applied to."""
     inputs, node_weight, _ = linear(name, inputs, node_weight, 0, "node_weight")
@@ -232,6 +319,12 @@ def block_size(name: str, value: Any) -> tuple[int | None, int | None]:
             f"{name}: `block_size` must be a positive int, a pair (tokens, classes) or None, got {value!r}."
         )
     return sizes
+
+
+def reduction(name: str, value: Any, weights: Any) -> None:
+    choice(name, "reduction", value, ("none", "sum", "mean"))
+    if weights is not None and value == "none":
+        raise ValueError(f'{name}: `weights` need a `reduction`, "sum" or "mean"; got "none".')
 
 
 def loss_weights(name: str, weights: Any, shape: tuple[int, ...], what: str) -> Operand | None:
@@ -435,6 +528,22 @@ def sampling(
     return classes, (sampled, bool(unique), shape)
 
 
+def included(name: str, value: Any, draws: tuple[int, bool, tuple[int, ...]]) -> Operand | None:
+    """Classes that are candidates in any case."""
+    if value is None:
+        return None
+    value, (sampled, unique, shape) = array(name, "include", value), draws
+    if not jnp.issubdtype(value.dtype, jnp.integer):
+        raise TypeError(f"{name}: `include` must be integers, got dtype {value.dtype}.")
+    if not unique or shape:
+        raise ValueError(f"{name}: `include` goes with unique=True and batch_shape=(), got {unique} and {shape}.")
+    if value.size > sampled:
+        raise ValueError(
+            f"{name}: `num_sampled` must be at least the {value.size} entries of `include`, got {sampled}."
+        )
+    return _narrow(value)
+
+
 def distortion(name: str, value: Any) -> float:
     """An exponent, on the host."""
     try:
@@ -461,14 +570,18 @@ def true_classes(name: str, labels: Any, rows: tuple[int, ...]) -> Operand:
     return integer_labels(name, labels, rows)[..., None]
 
 
+def _ids(name: str, given: Candidates) -> Operand:
+    ids = array(name, "candidates.ids", given.ids)
+    if not jnp.issubdtype(ids.dtype, jnp.integer):
+        raise TypeError(f"{name}: `candidates.ids` must be integers, got dtype {ids.dtype}.")
+    return _narrow(ids)
+
+
 def candidates(name: str, value: Any, rows: tuple[int, ...], classes: int) -> Candidates:
     """Ids [S] or one set for each example; expected counts [V] or one row for each example."""
     if not isinstance(value, Candidates):
         raise TypeError(f"{name}: `candidates` must be a jsoftmax.Candidates, got {type(value).__name__}.")
-    ids, expected = array(name, "candidates.ids", value.ids), value.log_expected_count
-    expected = real(name, "candidates.log_expected_count", expected)
-    if not jnp.issubdtype(ids.dtype, jnp.integer):
-        raise TypeError(f"{name}: `candidates.ids` must be integers, got dtype {ids.dtype}.")
+    ids, expected = _ids(name, value), real(name, "candidates.log_expected_count", value.log_expected_count)
     if ids.ndim == 0 or ids.shape[:-1] not in ((), rows):
         raise ValueError(
             f"{name}: `candidates.ids` must have shape (S,), or {(*rows, 'S')} for one set an example, got {ids.shape}."
@@ -478,7 +591,7 @@ def candidates(name: str, value: Any, rows: tuple[int, ...], classes: int) -> Ca
             f"{name}: `candidates.log_expected_count` must have one entry a class, shape ({classes},) or "
             f"{(*rows, classes)}, got {expected.shape}."
         )
-    return Candidates(_narrow(ids), expected)
+    return Candidates(ids, expected)
 
 
 def cutoffs(name: str, value: Any, classes: int) -> list[int]:

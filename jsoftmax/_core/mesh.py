@@ -24,12 +24,18 @@ def align(x, *operands, rows=(), names=()):
 
 def apart(each, rows, names):
     """(*each, *rows), varying as in `align`."""
+    found = level(each, rows, names)
+    return found if not names else (*found[: len(each)], *(enter(a, names) for a in found[len(each) :]))
+
+
+def level(each, rows, names):
+    """(*each, *rows), varying as in `align`, of which a device may use the rows for itself."""
     over = _over((*each, *rows))
     if not names:
         return _cast_all((*each, *rows), over)
     shared = over - frozenset(names)
     classes = frozenset(names) if is_checked(names) else frozenset()
-    return *_cast_all(each, shared | classes), *(enter(a, names) for a in _cast_all(rows, shared))
+    return *_cast_all(each, shared | classes), *_cast_all(rows, shared)
 
 
 def is_checked(names) -> bool:

@@ -28,7 +28,7 @@ from jsoftmax._core.rule import with_vjp
 from jsoftmax._core.temperature import inverse_temperature
 from jsoftmax._ops.linear import Plan, losses_of
 from jsoftmax._ops.softmax import log_softmax_of
-from jsoftmax._partition.layer import Layer
+from jsoftmax._partition.layer import Form, Layer
 
 TOKENS = 128  # in a block of a cluster: fewer are rarely all of others; the features are few, and read often for little
 IGNORED, NO_CLASS = -2, -1
@@ -264,7 +264,7 @@ def _loss(inputs, weights, labels, beta, ignore_label, kind):
     first = jnp.where(cluster == 0, labels, ends[0] + cluster - 1)
     first = jnp.where((labels < 0) | (cluster == len(ends)), NO_CLASS, first)
     cluster = cluster if ignored is None else jnp.where(ignored, 0, cluster)
-    head = Plan(0, *bl.sizes(weights.head.shape[0], (None, None)), False, ())
+    head = Plan(Form(0), *bl.sizes(weights.head.shape[0], (None, None)), False, ())
     losses = _layer_loss(x, weights.head, weights.head_bias, beta, first, ignored, head)
     order, back = _by_cluster(cluster)
     taken = functools.partial(jnp.take, indices=order, axis=0, mode="fill", fill_value=0)
@@ -274,7 +274,7 @@ def _loss(inputs, weights, labels, beta, ignore_label, kind):
     for k, (p, w) in enumerate(weights.tails, 1):
         own = cluster == k
         h = _project(jnp.where(own[:, None], x, 0), p)
-        plan = Plan(0, *bl.sizes(w.shape[0], (TOKENS, None)), False, (), skips=True)
+        plan = Plan(Form(0), *bl.sizes(w.shape[0], (TOKENS, None)), False, (), skips=True)
         more += _layer_loss(h, w, None, beta, jnp.where(own, labels - ends[k - 1], IGNORED), ~own, plan)
     return (losses + more[back]).reshape(shape)
 

@@ -20,7 +20,7 @@ from jax.typing import ArrayLike
 from jsoftmax._core import axes as ax
 from jsoftmax._core import blocks as bl
 from jsoftmax._core import check, dtypes, mesh
-from jsoftmax._core.labels import as_int32, is_ignored
+from jsoftmax._core.labels import as_int32, at_label, is_ignored
 from jsoftmax._core.reduce import weighted_sum
 from jsoftmax._core.rule import with_vjp
 from jsoftmax._core.temperature import inverse_temperature
@@ -28,7 +28,8 @@ from jsoftmax._ops.cross_entropy import index_loss, index_pull, index_value, poi
 from jsoftmax._ops.logsumexp import lse
 from jsoftmax._partition import layer as layers
 from jsoftmax._partition import penalties, streamed
-from jsoftmax._partition.layer import Layer
+from jsoftmax._partition.labelled import pick
+from jsoftmax._partition.layer import Form, Layer
 from jsoftmax._partition.statistics import entropy, statistics
 
 
@@ -40,7 +41,9 @@ class Measures(NamedTuple):
     prediction: Array
 
 
-REDUCTIONS = ("none", "sum", "mean")
+OF_CLASSES = ("weight", "bias", "class_gain")
+OF_TOKENS = ("inputs", "beta", "smoothing", "z_loss", "row_gain", "shift")
+OF_PARTS = ("inputs", "row_gain", "shift")  # cotangents to which every block of classes adds
 
 
 def linear_softmax_cross_entropy(
@@ -132,14 +135,11 @@ def linear_softmax_cross_entropy(
     )
     ignored = check.ignore_label(name, ignore_label)
     weights = check.loss_weights(name, weights, rows, "the shape of the labels")
-    if reduction not in REDUCTIONS:
-        raise ValueError(f"{name}: `reduction` must be one of {', '.join(REDUCTIONS)}, got {reduction!r}.")
-    if weights is not None and reduction == "none":
-        raise ValueError(f'{name}: `weights` need a `reduction`, "sum" or "mean"; got "none".')
+    check.reduction(name, reduction, weights)
     sizes = bl.sizes(weight.shape[axis], check.block_size(name, block_size))
     shared = {"inputs": inputs, "labels": labels, kind: given, "weights": weights, "ignore_label": ignored}
     shared |= {"soft_cap": options[1], "label_smoothing": options[3], "z_loss": options[4]}
-    plan = Plan(axis, *sizes, bool(return_stats), check.axis_names(name, axis_name, **shared))
+    plan = Plan(Form(axis), *sizes, bool(return_stats), check.axis_names(name, axis_name, **shared))
     return _linear(inputs, weight, labels, options, ignored, weights, kind, reduction, plan)
 
 
@@ -169,9 +169,17 @@ def _unplaced(inputs, weight, labels, options, ignore_label, weights, kind, redu
         w = jnp.ones((), dtypes.wide(dtype)) if weights is None else weights.astype(dtypes.wide(dtype))
         w = jnp.broadcast_to(ax.lift(w, len(shape)), shape).reshape(size, 1)
         w = w if ignored is None else jnp.where(ignored, 0, w)
-    rows = (inputs, cap, beta, smoothing, z_loss, labels, ignored, w)
-    weight, bias, inputs, *rest, labels, ignored, w = mesh.apart((weight, bias), rows, plan.names)
-    layer = Layer(inputs, weight, bias, *rest)
+    return reduced(
+        Layer(inputs, weight, bias, cap, beta, smoothing, z_loss), labels, ignored, w, shape, reduction, plan
+    )
+
+
+def reduced(layer, labels, ignored, w, shape, reduction, plan):
+    """Losses in the `shape` of the labels, or by weights w [N, 1] their sum or mean; what is measured beside them."""
+    each = [getattr(layer, name) for name in OF_CLASSES]
+    own = (layer.soft_cap, *(getattr(layer, name) for name in OF_TOKENS))
+    *each_and_own, labels, ignored, w = mesh.apart(each, (*own, labels, ignored, w), plan.names)
+    layer = Layer(**dict(zip((*OF_CLASSES, "soft_cap", *OF_TOKENS), each_and_own, strict=True)))
     if w is None or plan.measured or plan.streams(layer):
         losses, *measures = _ruled_losses(layer, labels, ignored, plan)
         y = losses.reshape(shape) if w is None else weighted_sum(losses, w)
@@ -201,7 +209,7 @@ def _value_whole(layer, labels, ignored, plan, alone):
 
     `alone` if no gradient is made beside them.
     """
-    _, z = layers.logits(layer, plan.class_axis)
+    _, z = plan.logits(layer, labels)
     loss, _ = index_value(z, labels, ignored, None, layer.beta, layer.options(), plan.axes, alone)
     if not plan.measured:
         return (loss,)
@@ -216,7 +224,7 @@ def _pull_whole(g, shared, layer, labels, ignored, wanted, plan):
     The statistics are taken again, from the logits at hand: those of another product might differ by a rounding, which
     is more than a confident row has left.
     """
-    raw, z = layers.logits(layer, plan.class_axis)
+    raw, z = plan.logits(layer, labels)
     beta, options, (loss_bar, *measures_bar) = layer.beta, layer.options(), g
     _, stats = index_value(z, labels, ignored, None, beta, options, plan.axes, alone=False)
     z_bar, beta_bar, bars = index_pull(loss_bar, z, labels, ignored, None, beta, options, stats, plan.axes)
@@ -227,23 +235,23 @@ def _pull_whole(g, shared, layer, labels, ignored, wanted, plan):
         pull = jax.vjp(functools.partial(_measures, axes=plan.axes), jnp.where(read, z, 0), tilt)[1]
         more = pull(tuple(mesh.once(a, plan.names) for a in measures_bar))
         z_bar, beta_bar, kept = z_bar + more[0], beta_bar + mesh.added_up(more[1], plan.names), kept | read
-    shared, x_bar = layers.pull(shared, z_bar, raw, layer, kept, wanted, plan.class_axis)
-    return shared, _of_tokens(x_bar, beta_bar, bars.smoothing, bars.z_loss, wanted)
+    shift_bar = pick(z_bar, labels, z, plan.axes) if wanted.shift else None
+    shared, own = layers.pull(shared, z_bar, raw, layer, kept, wanted, plan.form)
+    return shared, _of_tokens(own, beta_bar, bars.smoothing, bars.z_loss, shift_bar, wanted)
 
 
-def _of_tokens(x_bar, beta_bar, smoothing_bar, z_loss_bar, wanted):
-    bars = Layer(x_bar, None, None, None, beta_bar, smoothing_bar, z_loss_bar)
+def _of_tokens(own, beta_bar, smoothing_bar, z_loss_bar, shift_bar, wanted):
+    bars = own._replace(beta=beta_bar, smoothing=smoothing_bar, z_loss=z_loss_bar, shift=shift_bar)
     return Layer(*(bar if w else None for bar, w in zip(bars, wanted, strict=True)))
 
 
 def _find(layer, labels, plan):
     """What blocks of classes show of the rows; a constant of every derivative, as statistics are."""
-    layer, classes = lax.stop_gradient(layer), layer.weight.shape[plan.class_axis]
+    layer, classes, first = lax.stop_gradient(layer), plan.classes_here(layer), plan.first_class(layer)
 
     def logits(start, length):
-        return layers.logits(layers.part_of(layer, start, length, plan.class_axis), plan.class_axis)[1]
+        return plan.part(layer, labels - first, start, length)[2]
 
-    first = plan.first_class(layer)
     found = streamed.find(logits, classes, plan.classes, labels - first, layer.beta, layer.options(), plan.measured)
     return streamed.over_devices(found, labels, first, classes, layer.beta, plan.names) if plan.names else found
 
@@ -261,7 +269,7 @@ def _value_found(layer, labels, ignored, found, plan):
 
 def _pull_streamed(g, shared, layer, labels, ignored, found, wanted, plan):
     """As `_pull_whole`, from what was found."""
-    class_axis, options, (loss_bar, *measures_bar) = plan.class_axis, layer.options(), g
+    options, (loss_bar, *measures_bar) = layer.options(), g
     seen, first = streamed.as_labelled(found, labels, ignored, plan.all_classes(layer)), plan.first_class(layer)
     used, loss_bar = used_rows(loss_bar, jnp.isnan(seen.stats.excess), ignored)
     seen, beta = streamed.calm(seen, used), jnp.where(used, layer.beta, 1)
@@ -275,27 +283,31 @@ def _pull_streamed(g, shared, layer, labels, ignored, found, wanted, plan):
         kept, beta_bar = kept | read, beta_bar + measures_bar[0] * streamed.slope(read_found, read_beta)
 
     def step(carry, start, length):
-        shared, x_bar, moved = carry
-        part = layers.part_of(layer, start, length, class_axis)
-        raw, z = layers.logits(part, class_axis)
+        shared, own, moved = carry
+        part, raw, z = plan.part(layer, labels - first, start, length)
         level = more.level + more.total
         z_bar, rows = streamed.label_pull(pulled, level, more.even, z, first + start, labels, used, beta, seen)
         if measures_bar:
             z_more, rows_more = streamed.measures_pull(measures_bar, z, read, read_beta, read_found)
             z_bar, rows = z_bar + z_more, rows + rows_more
-        shared, part_bar = layers.pull(shared, z_bar, raw, part, kept, wanted, class_axis, start)
-        return shared, x_bar if x_bar is None else x_bar + part_bar, moved + rows
+        shared, more_own = layers.pull(shared, z_bar, raw, part, kept, wanted, plan.form, start)
+        if wanted.shift:
+            here = at_label(start + ax.class_index(z.shape, (1,)), labels - first, z)
+            more_own = more_own._replace(shift=jnp.sum(jnp.where(here, z_bar, 0), 1, keepdims=True))
+        return shared, jax.tree.map(jnp.add, own, more_own), moved + rows
 
     def nothing(shape):
         return mesh.vary(jnp.zeros(shape, loss_bar.dtype), loss_bar, layer.weight)[0]
 
-    start = shared, nothing(layer.inputs.shape) if wanted.inputs else None, nothing(loss_bar.shape)
-    shared, x_bar, moved = bl.over_slices(step, start, layer.weight.shape[class_axis], plan.classes)
+    of_parts = {name: nothing(getattr(layer, name).shape) for name in OF_PARTS if getattr(wanted, name)}
+    start = shared, Layer(*(of_parts.get(name) for name in Layer._fields)), nothing(loss_bar.shape)
+    shared, own, moved = bl.over_slices(step, start, plan.classes_here(layer), plan.classes)
+    shift_bar = ax.total(own.shift, plan.axes) if wanted.shift else None
     beta_bar += ax.total(moved, plan.axes)
     unit = loss_bar * jnp.where(log_p == -jnp.inf, 0, log_p)
     z_loss_bar = None if options.z_loss is None else penalties.z_loss_bar(loss_bar, sums.log_z)
     beta_bar = poison(beta_bar, jnp.isnan(seen.stats.excess))
-    return shared, _of_tokens(x_bar, beta_bar, more.smoothing + unit, z_loss_bar, wanted)
+    return shared, _of_tokens(own, beta_bar, more.smoothing + unit, z_loss_bar, shift_bar, wanted)
 
 
 # block of tokens after block of tokens -----------------------------------------------------------------------------
@@ -304,7 +316,7 @@ def _pull_streamed(g, shared, layer, labels, ignored, found, wanted, plan):
 class Plan(NamedTuple):
     """What is known without a number."""
 
-    class_axis: int  # of the weight
+    form: Form
     tokens: int  # at most so many in a block
     classes: int
     measured: bool
@@ -316,15 +328,30 @@ class Plan(NamedTuple):
         """The class axes of a block of logits."""
         return 1, *self.names
 
+    def classes_here(self, layer):
+        """On this device."""
+        return layer.weight.shape[self.form.class_axis] // self.form.centers
+
     def streams(self, layer):
-        return self.classes < layer.weight.shape[self.class_axis]
+        return self.classes < self.classes_here(layer)
 
     def all_classes(self, layer):
-        return ax.class_count((1, layer.weight.shape[self.class_axis]), self.axes)
+        return ax.class_count((1, self.classes_here(layer)), self.axes)
 
     def first_class(self, layer):
         """The index of the first class on this device."""
-        return lax.axis_index(self.names) * layer.weight.shape[self.class_axis] if self.names else 0
+        return lax.axis_index(self.names) * self.classes_here(layer) if self.names else 0
+
+    def logits(self, layer, labels):
+        """(What `layers.pull` takes, logits) of the classes on this device."""
+        raw, z = layers.logits(layer, self.form)
+        return raw, layers.shifted(z, layer, labels, ax.class_index(z.shape, self.axes))
+
+    def part(self, layer, labels, start, length):
+        """(The layer, what `layers.pull` takes, logits) of classes from `start` on; labels from the first on."""
+        part = layers.part_of(layer, start, length, self.form)
+        raw, z = layers.logits(part, self.form)
+        return part, raw, layers.shifted(z, part, labels, start + ax.class_index(z.shape, (1,)))
 
 
 def _over_tokens(f, carry, layer, labels, ignored, plan, *rows):
@@ -334,14 +361,13 @@ def _over_tokens(f, carry, layer, labels, ignored, plan, *rows):
     """
 
     def of_block(carry, taken):
-        (inputs, beta, smoothing, z_loss), labels, ignored, rows = taken
-        part = layer._replace(inputs=inputs, beta=beta, smoothing=smoothing, z_loss=z_loss)
-        run = functools.partial(f, carry, part, labels, ignored, *rows)
-        return _unless_idle(run, carry, ignored, inputs) if skips else run()
+        own, labels, ignored, rows = taken
+        run = functools.partial(f, carry, layer._replace(**own), labels, ignored, *rows)
+        return _unless_idle(run, carry, ignored, own["inputs"]) if skips else run()
 
     skips = plan.skips and bl.count(layer.inputs.shape[0], plan.tokens) > 1
-    one_a_token = (layer.inputs, layer.beta, layer.smoothing, layer.z_loss)
-    return bl.over_rows(of_block, carry, (one_a_token, labels, ignored, rows), plan.tokens)
+    own = {name: getattr(layer, name) for name in OF_TOKENS}
+    return bl.over_rows(of_block, carry, (own, labels, ignored, rows), plan.tokens)
 
 
 def _unless_idle(run, carry, ignored, like):
@@ -377,15 +403,17 @@ def _pull(g, layer, labels, ignored, found, wanted, plan):
 
     start = _nothing(layer, wanted, plan)
     shared, own = _over_tokens(_again(of_block), start, layer, labels, ignored, plan, found, *g)
-    return _joined(shared, own, plan)
+    return _joined(shared, own, layer, wanted, plan)
 
 
-def _joined(shared, own, plan):
+def _joined(shared, own, layer, wanted, plan):
     """All of the cotangents; what the devices have of those of inputs and cap is added up here, once."""
     bars = Layer(*(b if a is None else a for a, b in zip(shared, own, strict=True)))
+    bars = layers.gained(bars, layer, wanted, plan.form)
     if not plan.names:
         return bars
-    parts = {name: bar for name in ("inputs", "soft_cap") if (bar := getattr(bars, name)) is not None}
+    names = ("inputs", "soft_cap", "row_gain")
+    parts = {name: bar for name in names if (bar := getattr(bars, name)) is not None}
     return bars._replace(**lax.psum(parts, plan.names))
 
 
@@ -402,6 +430,7 @@ def _nothing(layer, wanted, plan):
         return Layer(*(None for _ in layer))
     wide = dtypes.wide(layer.inputs.dtype)
     kinds = {"weight": layer.weight.dtype if once else wide, "bias": wide, "soft_cap": wide}
+    wanted = wanted._replace(weight=wanted.weight or wanted.class_gain)
     return Layer(
         *(
             mesh.vary(jnp.zeros(a.shape, kinds[name]), layer.inputs, layer.weight)[0] if w and name in kinds else None
@@ -480,7 +509,7 @@ def _total_fwd(wanted, layer, w, labels, ignored, plan):
 
     start = _nothing(layer, wanted[0], plan)
     shared, (losses, own) = _over_tokens(_again(of_block), start, layer, labels, ignored, plan, g)
-    return weighted_sum(losses, w), (layer, w, losses, _joined(shared, own, plan), unit)
+    return weighted_sum(losses, w), (layer, w, losses, _joined(shared, own, layer, wanted[0], plan), unit)
 
 
 def _total_bwd(plan, residuals, g):

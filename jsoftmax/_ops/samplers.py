@@ -21,6 +21,7 @@ from jax.typing import ArrayLike
 
 from jsoftmax._core import accurate, candidates, check
 from jsoftmax._core.candidates import Candidates
+from jsoftmax._core.labels import as_int32, is_class
 
 
 def log_uniform_sampler(
@@ -58,19 +59,29 @@ def log_uniform_sampler(
 
 
 def uniform_sampler(
-    key: Array, *, num_sampled: int, num_classes: int, unique: bool = True, batch_shape: tuple[int, ...] = ()
+    key: Array,
+    *,
+    num_sampled: int,
+    num_classes: int,
+    unique: bool = True,
+    batch_shape: tuple[int, ...] = (),
+    include: ArrayLike | None = None,
 ) -> Candidates:
     """Candidates of which each class is as likely as any other: p_k = 1 / V.
 
     Args:
       key, num_sampled, num_classes, unique, batch_shape: as for `log_uniform_sampler`.
+      include: integers of any shape, such as the labels of a batch: these classes are among the candidates whatever is
+        drawn, and the others fill up (partial FC). What is no class counts for nothing. Without replacement, and for
+        one set of candidates.
 
     Returns:
-      `Candidates`, as `log_uniform_sampler`.
+      `Candidates`, as `log_uniform_sampler`; the expected count of what is included is 1.
 
     Raises:
-      TypeError: `num_sampled` or `num_classes` is no integer. ValueError: one of them below 1; S above V without
-      replacement; a `batch_shape` that is none.
+      TypeError: `num_sampled` or `num_classes` is no integer, or `include` are none. ValueError: one of them below 1; S
+      above V without replacement; a `batch_shape` that is none; `include` with more entries than S, with replacement or
+      with a `batch_shape`.
 
     References: as for `log_uniform_sampler`.
 
@@ -80,7 +91,8 @@ def uniform_sampler(
       Array([0., 0., 0.], dtype=float32)
     """
     classes, draws = check.sampling("uniform_sampler", num_sampled, num_classes, unique, batch_shape)
-    return _drawn(key, np.full(classes, 1 / classes), draws)
+    include = check.included("uniform_sampler", include, draws)
+    return _drawn(key, np.full(classes, 1 / classes), draws, include)
 
 
 def unigram_sampler(
@@ -145,12 +157,12 @@ def all_classes(num_classes: int) -> Candidates:
     return Candidates(jnp.arange(classes, dtype=jnp.int32), jnp.zeros(classes, float))
 
 
-def _drawn(key: Array, p: np.ndarray, draws: tuple[int, bool, tuple[int, ...]]) -> Candidates:
+def _drawn(key: Array, p: np.ndarray, draws: tuple[int, bool, tuple[int, ...]], include: Any = None) -> Candidates:
     sampled, unique, batch = draws
     with np.errstate(divide="ignore"):
         log_p = np.log(p).astype(jnp.result_type(float))
     if unique:
-        return _first_to_arrive(key, log_p, sampled, batch)
+        return _first_to_arrive(key, log_p, include, sampled, batch)
     ids = _from_table(key, *candidates.alias_table(p), (*batch, sampled))
     return Candidates(ids, jnp.asarray(log_p) + np.log(sampled).astype(log_p.dtype))
 
@@ -163,11 +175,15 @@ def _from_table(key: Any, thresholds: Any, aliases: Any, shape: tuple[int, ...])
     return jnp.where(below, slots, aliases[slots])
 
 
-@functools.partial(jax.jit, static_argnums=(2, 3))
-def _first_to_arrive(key: Any, log_p: Any, sampled: int, batch: tuple[int, ...]) -> Candidates:
+@functools.partial(jax.jit, static_argnums=(3, 4))
+def _first_to_arrive(key: Any, log_p: Any, include: Any, sampled: int, batch: tuple[int, ...]) -> Candidates:
     def of_one(key):
         # with the low tail of the uniform variables, for the first times are the small ones
         earliness = log_p + jax.random.gumbel(key, log_p.shape, log_p.dtype, mode="high")
+        if include is not None:  # before all others
+            classes = as_int32(jnp.asarray(include)).reshape(-1)
+            classes = jnp.where(is_class(classes, log_p.shape[0]), classes, log_p.shape[0])
+            earliness = earliness.at[classes].set(jnp.inf, mode="drop")
         # two slices of a sorted array would be taken for a reason to sort all of it: 37 ms and not 3 on CPU, V = 131072
         first, ids = lax.optimization_barrier(lax.top_k(earliness, min(sampled + 1, log_p.shape[0])))
         if sampled == log_p.shape[0]:
@@ -175,7 +191,8 @@ def _first_to_arrive(key: Any, log_p: Any, sampled: int, batch: tuple[int, ...])
         expected = jnp.where(log_p == -jnp.inf, log_p, log_p - first[sampled])  # log(p τ)
         mean = accurate.exp(expected)
         # (1); the logarithm of a mean that is hardly above 0 is the one at hand
-        return Candidates(ids[:sampled], jnp.where(mean < 1e-30, expected, accurate.log(-accurate.expm1(-mean))))
+        log_q = jnp.where(mean < 1e-30, expected, accurate.log(-accurate.expm1(-mean)))
+        return Candidates(ids[:sampled], jnp.where(earliness == jnp.inf, 0, log_q))
 
     if not batch:
         return of_one(key)
