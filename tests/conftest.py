@@ -11,6 +11,7 @@ import pathlib
 import jax
 import numpy as np
 import pytest
+from jax._src import compiler
 
 from tests import tolerance
 
@@ -65,12 +66,32 @@ def pytest_collection_finish():
     gc.freeze()
 
 
+EMITTERS = "xla_cpu_use_fusion_emitters"  # what they set up for each kernel takes half of the time of a small program
+options_of_a_user = compiler.get_compile_options
+
+
+def compile_options(*args, **kwargs):
+    """Without optimizations also without the newer of XLA's two ways to write kernels, while it has two."""
+    options = options_of_a_user(*args, **kwargs)
+    lightly = jax.config.values["jax_disable_most_optimizations"]
+    if lightly and f"{EMITTERS}: true" in str(options.executable_build_options.debug_options):
+        options.env_option_overrides = [*options.env_option_overrides, (EMITTERS, False)]
+    return options
+
+
+compiler.get_compile_options = compile_options
+
+
 @pytest.fixture(scope="module", autouse=True)
 def programs(request):
     """Those of a module are dropped after it, for they fill gigabytes. COMPILE_LIGHTLY in a module is for one that asks
     which program JAX makes, not what XLA makes of it: that is most of the time, and other modules compile as users do.
+    Where it is "fast lane", so does the module in every other.
     """
-    jax.config.update("jax_disable_most_optimizations", getattr(request.module, "COMPILE_LIGHTLY", False))
+    lightly = getattr(request.module, "COMPILE_LIGHTLY", False)
+    if lightly == "fast lane":
+        lightly = request.config.getoption("markexpr") == "not slow"
+    jax.config.update("jax_disable_most_optimizations", lightly)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
     jax.clear_caches()

@@ -16,6 +16,7 @@ from jsoftmax._ops import adaptive
 from tests import tolerance
 from tests.test_hierarchical import sizes
 
+COMPILE_LIGHTLY = "fast lane"
 V, D, N = 23, 6, 40
 ENDS = (5, 12, 23)  # 5 classes in the head, clusters of 7 and 11
 loss, log_prob = jsoftmax.adaptive_softmax_loss, jsoftmax.adaptive_log_prob

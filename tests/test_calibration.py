@@ -10,6 +10,7 @@ from experiments import calibration
 from experiments._results import numbers
 
 EXPERIMENT = calibration
+COMPILE_LIGHTLY = "fast lane"
 COMMITTED = Path(calibration.__file__).parent / "results"
 
 

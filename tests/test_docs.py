@@ -12,6 +12,7 @@ import pytest
 
 import jsoftmax
 
+COMPILE_LIGHTLY = "fast lane"
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PUBLIC = sorted(name for name in vars(jsoftmax) if not name.startswith("_"))

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 import jsoftmax
 from tests import tolerance
 
+COMPILE_LIGHTLY = "fast lane"
 loss, log_prob = jsoftmax.hierarchical_softmax_loss, jsoftmax.hierarchical_log_prob
 COUNTS = np.array([50, 20, 15, 10, 5, 5, 1, 0, 0], np.float64)
 V, D, N = len(COUNTS), 5, 12

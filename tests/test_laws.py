@@ -13,6 +13,7 @@ import jsoftmax
 from tests import inputs, oracle, tolerance
 from tests.laws import ACTIVATIONS, INTEGER, apply, same_bits
 
+COMPILE_LIGHTLY = "fast lane"
 OPERATORS = (*ACTIVATIONS, "softmax_cross_entropy", INTEGER)
 MASKED = pytest.mark.parametrize("name", OPERATORS)
 X = np.random.default_rng(7).standard_normal((8, 6)).astype(np.float32)

@@ -13,6 +13,7 @@ import jsoftmax
 from tests import bounds, inputs, oracle, registry, tolerance
 from tests.verify import DEFAULT, check_moved, directions, finite_labels, moved, verify
 
+COMPILE_LIGHTLY = "fast lane"
 P = jax.sharding.PartitionSpec
 ALL = registry.LOSSES_WITH_OPTIONS[-3:]
 WHOLE = pytest.mark.parametrize("case", ALL, ids=registry.label)

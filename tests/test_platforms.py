@@ -13,6 +13,7 @@ from experiments.structure import lowering, meshes
 from jsoftmax._partition import online, reference, resident
 from tests import inputs, registry, test_torture, tolerance, torture, verify
 
+COMPILE_LIGHTLY = "fast lane"
 PLATFORMS = ("cuda", "tpu")
 CASES = pytest.mark.parametrize("case", registry.CASES, ids=registry.label)
 CACHES = (registry._compiled, verify._compiled, test_torture.functions)

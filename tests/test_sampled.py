@@ -16,6 +16,7 @@ import jsoftmax
 from tests import tolerance
 from tests.test_hierarchical import sizes
 
+COMPILE_LIGHTLY = "fast lane"
 V, D, N, S = 23, 5, 8, 6
 LOSSES = {
     "softmax": jsoftmax.sampled_softmax_loss,

@@ -11,6 +11,7 @@ from experiments._brain import IGNORED, load_slices
 from experiments._results import numbers
 
 EXPERIMENT = segmentation
+COMPILE_LIGHTLY = "fast lane"
 COMMITTED = Path(segmentation.__file__).parent / "results"
 RUNS = ["optax", "labels", "class weights", "soft labels"]
 

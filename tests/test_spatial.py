@@ -13,6 +13,7 @@ import jsoftmax
 from jsoftmax._partition import classes
 from tests import inputs, oracle, tolerance
 
+COMPILE_LIGHTLY = "fast lane"
 NORMALIZATIONS = ("valid", "full", "batch_size", "none")
 LOGITS = (2 * inputs.cotangent((3, 5, 4, 6), 20)).astype(np.float32)
 LABELS = np.random.default_rng(3).integers(0, 5, (3, 4, 6)).astype(np.uint8)
