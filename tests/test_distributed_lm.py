@@ -14,6 +14,7 @@ from experiments import _language_training, _processes, _text, _transformer, dis
 from experiments._results import numbers
 
 EXPERIMENT = distributed_lm
+COMPILE_LIGHTLY = True
 COMMITTED = Path(distributed_lm.__file__).parent / "results" / "distributed_lm.json"
 PAGE = Path(__file__).parents[1] / "docs" / "devices.md"
 # roundings of float32, relative to the loss: of one step, and what a training makes of them
@@ -22,6 +23,14 @@ TWO = "two processes, two devices each"
 
 # one worker makes the smoke run and judges it
 pytestmark = pytest.mark.xdist_group("distributed_lm")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def lightly_elsewhere():
+    """Other processes compile as this one does."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+        yield
 
 
 @pytest.fixture(scope="module")
