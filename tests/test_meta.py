@@ -1,6 +1,7 @@
 """Do the tests test? Comparisons are asserted, tolerances are in one file, every test checks, no law is left out."""
 
 import ast
+import functools
 import pathlib
 import re
 
@@ -89,18 +90,24 @@ def numbers_for_tolerances(tree):
     return found
 
 
+@functools.cache
+def called_in(f):
+    return {called(node) for node in calls(f)}
+
+
+@functools.cache
+def asserts(f):
+    """Or expects an exception."""
+    if any(isinstance(node, ast.Assert) for node in ast.walk(f)):
+        return True
+    return any(name.startswith("assert_") or name in ("raises", "warns") for name in called_in(f))
+
+
 def checking_functions(trees):
     """Names of functions that check: they assert, expect an exception, or call a function that checks."""
     found, bodies = set(), [f for tree in trees for f in functions(tree)]
-
-    def checks(f):
-        if any(isinstance(node, ast.Assert) for node in ast.walk(f)):
-            return True
-        names = {called(node) for node in calls(f)}
-        return bool(names & found) or any(name.startswith("assert_") or name in ("raises", "warns") for name in names)
-
     while True:
-        more = {f.name for f in bodies if checks(f)} - found
+        more = {f.name for f in bodies if asserts(f) or called_in(f) & found} - found
         if not more:
             return found
         found |= more
