@@ -271,8 +271,15 @@ def betas(name):
     }
 
 
-@pytest.mark.parametrize("x64", [False, True], ids=["x32", "x64"])
-@pytest.mark.parametrize("name", OPERATORS)
+@pytest.mark.parametrize(
+    ("name", "x64"),
+    [
+        pytest.param(name, x64, marks=pytest.mark.slow if x64 and name not in ("softmax", INT) else ())
+        for name in OPERATORS
+        for x64 in (False, True)
+    ],
+    ids=lambda value: value if isinstance(value, str) else "x64" if value else "x32",
+)
 def test_dtypes(name, x64):
     """T29."""
     with jax.enable_x64(x64):

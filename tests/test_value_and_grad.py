@@ -22,6 +22,8 @@ UNGIVEN = ("confident", "mask on holes", "inf row")  # β = 1 as a constant: ano
 BY_ROW = ("mask on holes", "axes (2, 0)")  # a β for each row: a third program
 CASES = pytest.mark.parametrize("case", registry.CASES, ids=registry.label)
 LONG = ("softmax_jacobian", "logsumexp-b")  # programs that take long to compile
+NEAR = (*LONG, "logmeanexp", f"{registry.INTEGER}-ignore_label")  # to another, which meets every shape in the fast lane
+OF_NEAR = (*HARD, "empty row", "nan row", "inf row")
 
 
 def fast(*slow):
@@ -32,7 +34,17 @@ def fast(*slow):
 
 @CASES
 def test_float32_jit(case):
-    for row in on(case, np.float32, (*HARD, *PLAIN)):
+    in_float32(case, OF_NEAR if registry.label(case) in NEAR else (*HARD, *PLAIN))
+
+
+@pytest.mark.parametrize("case", [c for c in registry.CASES if registry.label(c) in NEAR], ids=registry.label)
+@pytest.mark.slow
+def test_more_in_float32_jit(case):
+    in_float32(case, [name for name in PLAIN if name not in OF_NEAR])
+
+
+def in_float32(case, names):
+    for row in on(case, np.float32, names):
         betas = FEW_BETAS if registry.label(case) in LONG else ALL_BETAS
         for beta in betas if row.name in HARD else (NEGATIVE,):
             verify(case, row, np.float32, beta, jit=True)
@@ -67,7 +79,7 @@ def test_every_static_argument(case, beta):
             verify(case, row, np.float32, beta, jit=True, static=static)
 
 
-@fast(*LONG, "logmeanexp", "softmax_cross_entropy_with_integer_labels-ignore_label")
+@fast(*NEAR, "log_softmax", "softmax_cross_entropy")
 def test_float64(case):
     with jax.enable_x64(True):
         for row in on(case, np.float64, ("ties", "confident", "mask on holes", "huge")):
@@ -79,7 +91,6 @@ HALF = {
     np.float16: ("offset 1e4", "huge half", "mask on holes"),
 }
 QUICK = ("softmax", "logsumexp", registry.INTEGER)  # whose range of exponents is tried in the fast lane
-HALF_LATER = (*LONG, "logmeanexp", f"{registry.INTEGER}-ignore_label")
 
 
 @pytest.mark.parametrize(
@@ -89,7 +100,7 @@ HALF_LATER = (*LONG, "logmeanexp", f"{registry.INTEGER}-ignore_label")
             case,
             dtype,
             marks=[]
-            if registry.label(case) in QUICK or (dtype != np.float16 and registry.label(case) not in HALF_LATER)
+            if registry.label(case) in QUICK or (dtype != np.float16 and registry.label(case) not in NEAR)
             else pytest.mark.slow,
             id=f"{np.dtype(dtype).name}-{registry.label(case)}",
         )
