@@ -990,14 +990,14 @@ MUTANTS = (
         LINEAR,
         "here = at_label(start + ax.class_index(z.shape, (1,)), labels - first, z)",
         "here = at_label(ax.class_index(z.shape, (1,)), labels - first, z)",
-        "test_margin.py -k test_blocks",
+        "test_margin_rules.py -k test_blocks",
     ),
     Mutant(
         "gain-of-rows-of-one-device",
         LINEAR,
         'names = ("inputs", "soft_cap", "row_gain")',
         'names = ("inputs", "soft_cap")',
-        "test_margin.py -k classes_over_devices",
+        "test_margin_rules.py -k classes_over_devices",
     ),
     Mutant(
         "gain-of-rows-twice",
@@ -1011,7 +1011,7 @@ MUTANTS = (
         LAYER,
         "nearest = (each == jnp.max(each, -1, keepdims=True)).astype(z_bar.dtype)",
         "nearest = jnp.ones_like(each)",
-        "test_margin.py -k nearest",
+        "test_margin_rules.py -k nearest",
     ),
     Mutant(
         "angle-by-the-arc-cosine",
@@ -1042,13 +1042,21 @@ MUTANTS = (
         "test_margin.py -k value_and",
     ),
     Mutant(
-        "shift-of-ignored-rows", MARGIN, "    kept = g != 0\n", "    kept = g == g\n", "test_margin.py -k stay_alone"
+        "shift-of-ignored-rows",
+        MARGIN,
+        "    kept = g != 0\n",
+        "    kept = g == g\n",
+        "test_margin_rules.py -k alone",
     ),
     Mutant(
         "margin-always-straight-through", MARGIN, "if kind.exact else", "if False else", "test_margin.py -k straight"
     ),
     Mutant(
-        "margin-of-one-device", MARGIN, "lax.psum(shift, plan.names) if", "shift if", "test_margin.py -k over_devices"
+        "margin-of-one-device",
+        MARGIN,
+        "lax.psum(shift, plan.names) if",
+        "shift if",
+        "test_margin_rules.py -k over_devices",
     ),
     Mutant(
         "staircase-of-one-step", MARGIN, "jnp.cos(alpha) - 2 * k", "jnp.cos(alpha) - k", "test_margin.py -k value_and"
@@ -1065,7 +1073,7 @@ MUTANTS = (
         MARGIN,
         "device * count + order[at]",
         "device * count + at",
-        "test_margin.py -k test_candidates",
+        "test_margin_rules.py -k test_candidates",
     ),
     Mutant(
         "annealing-without-the-1",
@@ -1074,7 +1082,7 @@ MUTANTS = (
         "shift / margin.annealing",
         "test_margin.py -k known_values",
     ),
-    Mutant("included-late", SAMPLERS, ".set(jnp.inf, mode", ".set(0, mode", "test_margin.py -k included"),
+    Mutant("included-late", SAMPLERS, ".set(jnp.inf, mode", ".set(0, mode", "test_margin_rules.py -k included"),
     Mutant(
         "documents-of-the-first-device",
         CONTRASTIVE,

@@ -16,7 +16,6 @@ from experiments.benchmarks.operators import OPERATORS, WITH_BETA
 from tests import oracle
 from tests.tolerance import ulp
 
-COMPILE_LIGHTLY = "fast lane"
 COMMITTED = accuracy.Config.out
 LOST = [(name, q) for name in ("softmax_cross_entropy", INTEGER) for q in ("value", "gradient")]
 LOST += [(INTEGER, "label gradient"), ("log_softmax", "value"), ("logsumexp", "value"), ("softmax", "gradient")]

@@ -1,20 +1,18 @@
-"""Margin softmaxes: known values, mpmath at cosines of 1, −1 and between, every convention by its definition, blocks,
-devices, centers and candidates, and what a vector may be.
+"""Margin softmaxes: known values, mpmath at cosines of 1, −1 and between, conventions by their definition, vectors of no
+length. Over blocks and devices, and how they transform: test_margin_rules.py.
 
 Gradients are held to one unit of roundoff over the angle: as far as rounding the vectors turns the way between them.
 """
 
 import functools
-import itertools
 
 import jax
 import jax.numpy as jnp
-import ml_dtypes
 import mpmath
 import numpy as np
 import optax
 import pytest
-from jax.sharding import AxisType, PartitionSpec
+from jax.sharding import PartitionSpec
 
 import jsoftmax
 from jsoftmax._ops import margin
@@ -39,13 +37,15 @@ def slow(*given):
     return pytest.param(*given, marks=pytest.mark.slow)
 
 
-arcface_first = pytest.mark.parametrize("name", [n if n == "arcface_loss" else slow(n) for n in FORMS])
-
-
 def problem(n=N, c=C, d=D, dtype=np.float32, seed=0):
     rng = np.random.default_rng(seed)
     x, w = rng.standard_normal((n, d)), rng.standard_normal((c, d))
     return x.astype(dtype), w.astype(dtype), (np.arange(n) * 5 % c).astype(np.int32)
+
+
+def check_same(found, wanted, what):
+    for a, e in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+        tolerance.check(a, np.float64(e), np.float32, GRADIENT, what, scale=np.abs(e).max())
 
 
 def psi(theta, m1, m2, m3, extension, lib=np):
@@ -255,146 +255,6 @@ def test_bias_of_the_linear_layer():
         tolerance.check(bar, np.float64(e), np.float32, VALUE, "bias", scale=np.abs(e).max())
 
 
-# blocks, devices, centers, candidates ------------------------------------------------------------------------------
-
-
-def value_and_bars(f, *given):
-    g = np.linspace(0.5, 1.5, N).astype(np.float32)
-    return jax.jit(jax.value_and_grad(lambda *a: jnp.vdot(g, f(*a)), tuple(range(len(given)))))(*given)
-
-
-def check_same(found, wanted, what):
-    for a, e in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
-        tolerance.check(a, np.float64(e), np.float32, GRADIENT, what, scale=np.abs(e).max())
-
-
-@arcface_first
-@pytest.mark.parametrize("block", [slow(4), slow((N, 5)), (3, 4)], ids=str)
-def test_blocks(name, block):
-    x, w, y = problem()
-    loss = functools.partial(getattr(jsoftmax, name), labels=y, scale=4.0)
-    of = lambda **more: value_and_bars(lambda x, w: loss(x, w, **more), x, w)  # noqa: E731
-    check_same(of(block_size=block), of(), name)
-
-
-@pytest.mark.parametrize("reduction", ["mean", slow("sum")])
-@pytest.mark.parametrize("block", [(4, 5), slow(None)], ids=str)
-def test_reductions(reduction, block):
-    x, w, y = problem()
-    y = np.where(np.arange(N) == 3, -100, y)
-    c = np.linspace(0, 2, N).astype(np.float32)
-    kept = np.where(y == -100, 0, c)
-    f = functools.partial(jsoftmax.arcface_loss, labels=y, scale=4.0, ignore_label=-100)
-    short = lambda x, w: f(x, w, weights=c, reduction=reduction, block_size=block)  # noqa: E731
-    long = lambda x, w: jnp.vdot(kept, f(x, w)) / (kept.sum() if reduction == "mean" else 1)  # noqa: E731
-    check_same(*(jax.jit(jax.value_and_grad(h, (0, 1)))(x, w) for h in (short, long)), reduction)
-
-
-@pytest.mark.parametrize("check", [True, slow(False)])
-@pytest.mark.parametrize("name", ["arcface_loss", slow("sphereface_loss"), slow("cosface_loss")])
-def test_classes_over_devices(name, check):
-    """V01, V02, V07: the class of an example on any of three devices, and the batch over two."""
-    x, w, y = problem()
-    y[2] = C  # of no device
-    loss = functools.partial(getattr(jsoftmax, name), ignore_label=1)
-    mesh = jax.make_mesh((2, 3), ("data", "model"), axis_types=(AxisType.Auto,) * 2)
-    specs = P("data"), P("model"), P("data"), P()
-    f = lambda x, w, y, s: loss(x, w, y, scale=s, axis_name="model", block_size=(3, 2))  # noqa: E731
-    spread = jax.shard_map(f, mesh=mesh, in_specs=specs, out_specs=P("data"), check_vma=check)
-    whole = lambda x, w, y, s: loss(x, w, y, scale=s)  # noqa: E731
-    g = np.where(np.arange(N) == 2, 0, np.linspace(0.5, 1.5, N)).astype(np.float32)
-    of = lambda h: jax.jit(  # noqa: E731
-        jax.value_and_grad(lambda x, w, s: jnp.vdot(g, jnp.where(g == 0, 0, h(x, w, y, s))), (0, 1, 2))
-    )
-    check_same(*(of(h)(x, w, np.float32(4)) for h in (spread, whole)), name)
-    assert np.isnan(spread(x, w, y, np.float32(4))[2])
-
-
-def test_batches_and_classes_on_an_explicit_mesh():
-    x, w, y = problem()
-    mesh = jax.make_mesh((2, 3), ("data", "model"), axis_types=(AxisType.Explicit,) * 2)
-    loss = functools.partial(jsoftmax.arcface_loss, scale=4.0)
-    with jax.sharding.set_mesh(mesh):
-        placed = [
-            jax.device_put(a, jax.NamedSharding(mesh, s)) for a, s in ((x, P("data")), (w, P("model")), (y, P("data")))
-        ]
-        found = jax.jit(lambda x, w, y: (loss(x, w, y), jax.grad(lambda x, w: loss(x, w, y).sum(), (0, 1))(x, w)))(
-            *placed
-        )
-        z = jax.jit(jsoftmax.cosine_logits)(*placed[:2])
-    assert found[0].sharding.spec == P("data")
-    wanted = loss(x, w, y), jax.grad(lambda x, w: loss(x, w, y).sum(), (0, 1))(x, w)
-    check_same(jax.device_get((found, z)), (wanted, jsoftmax.cosine_logits(x, w)), "Explicit")
-
-
-@pytest.mark.parametrize("block", [(4, 3), slow(None)], ids=str)
-def test_the_nearest_center_counts(block):
-    x, w, y = problem(c=24)
-    centers = w.reshape(8, 3, D)
-    y = y % 8
-    nearest = jnp.argmax(jsoftmax.cosine_logits(x, w).reshape(N, 8, 3), -1)
-
-    def chosen(x, centers):
-        of_row = jnp.take_along_axis(centers[None], nearest[:, :, None, None], 2)[:, :, 0]
-        one = jax.vmap(lambda x, w, y: jsoftmax.arcface_loss(x[None], w, y[None], scale=4.0)[0])
-        return one(x, of_row, y)
-
-    f = lambda x, w: jsoftmax.arcface_loss(x, w, y, scale=4.0, block_size=block)  # noqa: E731
-    check_same(value_and_bars(f, x, centers), value_and_bars(chosen, x, centers), "centers")
-    z = jsoftmax.cosine_logits(x, centers)
-    assert np.array_equal(z, jsoftmax.cosine_logits(x, w).reshape(N, 8, 3).max(-1))
-
-
-def test_candidates():
-    """Partial FC: a loss of fewer classes, with every label among them."""
-    x, w, y = problem()
-    drawn = jsoftmax.uniform_sampler(jax.random.key(0), num_sampled=N + 1, num_classes=C, include=y)
-    ids = np.asarray(drawn.ids)
-    assert set(y) <= set(ids.tolist()) and len(set(ids.tolist())) == N + 1
-    places = np.array([np.flatnonzero(ids == label)[0] for label in y])
-    b = np.linspace(-1, 1, C).astype(np.float32)
-    loss = jsoftmax.large_margin_softmax_loss
-    found = value_and_bars(lambda x, w, b: loss(x, w, y, candidates=drawn, bias=b), x, w, b)
-    check_same(found, value_and_bars(lambda x, w, b: loss(x, w[ids], places, bias=b[ids]), x, w, b), "bias")
-    few = jsoftmax.Candidates(np.array([0, 5, 3]), np.zeros(C))
-    losses = jsoftmax.arcface_loss(x, w, y, candidates=few)
-    assert np.array_equal(np.isnan(losses), ~np.isin(y, [0, 5, 3]))
-    bad = jsoftmax.arcface_loss(x, w, y, candidates=jsoftmax.Candidates(np.array([0, -1]), np.zeros(C)))
-    assert np.isnan(bad).all()
-
-
-def test_candidates_of_each_device():
-    x, w, y = problem()
-    ids = np.array([0, 3, 1, 2, 3, 0], np.int32)  # of each of two devices three of its six classes
-    everywhere = np.concatenate([ids[:3], ids[3:] + 6])
-    y = everywhere[np.arange(N) * 5 % 6].astype(np.int32)
-    places = np.array([np.flatnonzero(everywhere == label)[0] for label in y])
-    mesh = jax.make_mesh((2,), ("model",), axis_types=(AxisType.Auto,))
-
-    def f(x, w, ids):
-        drawn = jsoftmax.Candidates(ids, jnp.zeros(6))
-        return jsoftmax.arcface_loss(x, w, y, scale=4.0, candidates=drawn, axis_name="model")
-
-    spread = jax.shard_map(f, mesh=mesh, in_specs=(P(), P("model"), P("model")), out_specs=P())
-    found = value_and_bars(lambda x, w: spread(x, w, ids), x, w)
-    check_same(
-        found, value_and_bars(lambda x, w: jsoftmax.arcface_loss(x, w[everywhere], places, scale=4.0), x, w), "ids"
-    )
-
-
-def test_labels_are_included_exactly_and_the_others_evenly():
-    """Expected counts against Monte Carlo, with labels that are no class."""
-    labels = np.array([3, 3, 7, -1, 99])
-    keys = jax.random.split(jax.random.key(1), 4000)
-    draw = jax.jit(jax.vmap(lambda k: jsoftmax.uniform_sampler(k, num_sampled=5, num_classes=9, include=labels)))
-    drawn = draw(keys)
-    there = (np.asarray(drawn.ids)[:, :, None] == np.arange(9)).sum(1)
-    assert there.max() == 1 and (there.sum(1) == 5).all()
-    inverse = there / np.exp(np.float64(drawn.log_expected_count))
-    error = np.abs(inverse.mean(0) - 1) / (inverse.std(0) / np.sqrt(len(keys)) + 1e-9)
-    assert np.array_equal(inverse[:, [3, 7]], np.ones((4000, 2))) and np.delete(error, [3, 7]).max() < 4
-
-
 # what a vector may be ----------------------------------------------------------------------------------------------
 
 
@@ -419,109 +279,3 @@ def test_vectors_of_no_length_and_far_from_1(name):
         assert np.all(w_bar[y[1]] == 0)
         sizes = np.where(np.arange(C) % 2, 1e30, 1e-30).astype(np.float32)[:, None]
         tolerance.check(both(x, w * sizes)[0], np.float64(both(x, w)[0]), np.float32, GRADIENT, name, scale=64)
-
-
-@pytest.mark.parametrize("name", [n if n in ("arcface_loss", "sphereface_loss") else slow(n) for n in FORMS])
-def test_rows_that_are_no_number_stay_alone(name):
-    """A NaN embedding, a label that is no class, an ignored one and one on which nothing depends."""
-    x, w, y = problem()
-    loss = functools.partial(getattr(jsoftmax, name), ignore_label=-100)
-    bad_x, bad_y = x.copy(), y.copy()
-    bad_x[0], bad_x[1], bad_x[3] = np.nan, np.nan, np.inf
-    bad_y[1], bad_y[2] = -100, C
-    f = jax.jit(lambda x, w, y, g: (loss(x, w, y), jax.vjp(lambda x, w: loss(x, w, y), x, w)[1](g)))
-    used = np.where(np.isin(np.arange(N), [0, 2, 3]), 0, 1).astype(np.float32)
-    value, (x_bar, w_bar) = f(bad_x, w, bad_y, used)
-    clean, (x_clean, w_clean) = f(np.where(used[:, None] * (bad_y != -100)[:, None], x, 0), w, bad_y, used)
-    value, x_bar, poisoned = (np.asarray(a) for a in (value, x_bar, f(bad_x, w, bad_y, np.ones(N, np.float32))[1][0]))
-    assert np.isnan(value[[0, 2, 3]]).all() and value[1] == 0
-    rest = np.arange(4, N)
-    assert np.array_equal(value[rest], clean[rest]) and np.array_equal(x_bar[rest], x_clean[rest])
-    assert np.all(x_bar[:4] == 0) and np.array_equal(w_bar, w_clean) and np.isfinite(w_bar).all()
-    assert np.isnan(poisoned[[0, 2]]).all() and np.all(poisoned[1] == 0) and np.isfinite(poisoned[rest]).all()
-
-
-@arcface_first
-@pytest.mark.parametrize("dtype", [ml_dtypes.bfloat16, slow(np.float16)], ids=lambda d: np.dtype(d).name)
-def test_half_precision(name, dtype):
-    """Cosines and logits are float32: the loss is that of the same numbers."""
-    x, w, y = problem(dtype=dtype)
-    loss = functools.partial(getattr(jsoftmax, name), labels=y)
-    value, pull = jax.vjp(loss, x, w)
-    expected, exact = jax.vjp(loss, x.astype(np.float32), w.astype(np.float32))
-    tolerance.check(value, np.float64(expected), np.float32, GRADIENT, name, scale=64)
-    for bar, e in zip(pull(jnp.ones(N)), exact(jnp.ones(N)), strict=True):
-        bound = tolerance.HALF_PRODUCTS[np.dtype(dtype).name]
-        tolerance.check(bar, np.float64(e), dtype, bound, name, scale=np.abs(e).max())
-
-
-# transformations ---------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", ["arcface_loss", slow("large_margin_softmax_loss"), slow("cosface_loss")])
-@pytest.mark.parametrize("block", [None, slow((4, 5))], ids=str)
-def test_second_order(name, block):
-    """Derivative of the gradient, both ways, against differences in float64."""
-    with jax.enable_x64(True):
-        x, w, y = problem(dtype=np.float64)
-        v, u = (np.random.default_rng(5).standard_normal(a.shape) for a in (x, w))
-        g = np.linspace(0.5, 1.5, N)
-        loss = lambda x, w: getattr(jsoftmax, name)(x, w, y, scale=2.0, block_size=block)  # noqa: E731
-        gradient = jax.jit(jax.grad(lambda x, w: jnp.vdot(g, loss(x, w)), (0, 1)))
-        h = 1e-5
-        expected = jax.tree.map(
-            lambda a, b: (a - b) / (2 * h), gradient(x + h * v, w + h * u), gradient(x - h * v, w - h * u)
-        )
-        forward = jax.jit(lambda x, w: jax.jvp(gradient, (x, w), (v, u))[1])(x, w)
-        along = lambda x, w: sum(jnp.vdot(a, b) for a, b in zip(gradient(x, w), (v, u), strict=True))  # noqa: E731
-        for found in (forward, jax.jit(jax.grad(along, (0, 1)))(x, w)):
-            for a, e in zip(found, expected, strict=True):
-                tolerance.check(a, np.float64(e), np.float64, tolerance.SLOPES, name, scale=np.abs(e).max())
-
-
-def test_second_order_where_the_angle_is_0_or_pi():
-    for x in (W[:1], 3 * W[2:], 0 * W[:1]):
-        f = lambda x: jsoftmax.arcface_loss(x, W, Y, scale=4.0)[0]  # noqa: E731
-        assert np.isfinite(jax.jit(jax.hessian(f))(x)).all()
-
-
-def test_forward_mode_vmap_scan_and_remat():
-    x, w, y = problem()
-    loss = lambda x, w: jsoftmax.arcface_loss(x, w, y, scale=4.0)  # noqa: E731
-    value, pull = jax.vjp(loss, x, w)
-    v, u = x[::-1], w[::-1]
-    with jsoftmax.forward_mode():
-        _, moved = jax.jit(lambda x, w: jax.jvp(loss, (x, w), (v, u)))(x, w)
-    g = np.linspace(-1, 1, N).astype(np.float32)
-    bars = pull(g)
-    total = np.vdot(np.float64(bars[0]), v) + np.vdot(np.float64(bars[1]), u)
-    tolerance.check(jnp.vdot(g, moved), np.float64(total), np.float32, GRADIENT, "transpose", scale=np.abs(moved).sum())
-    one = jax.vmap(lambda x, y: jsoftmax.arcface_loss(x, w, y, scale=4.0))
-    check_same(one(x, y), value, "vmap")
-    assert np.array_equal(jsoftmax.arcface_loss(x.reshape(2, 5, D), w, y.reshape(2, 5), scale=4.0), value.reshape(2, 5))
-    again = jax.jit(jax.grad(lambda x: jnp.vdot(g, jax.checkpoint(loss)(x, w))))(x)
-    check_same(again, bars[0], "remat")
-
-    @jax.jit
-    def descend(w):
-        step = lambda w, _: (w - 4.0 * jax.grad(lambda w: loss(x, w).mean())(w), loss(x, w).mean())  # noqa: E731
-        return jax.lax.scan(step, w, None, 40)[1]
-
-    assert descend(w)[-1] < 0.5 * descend(w)[0]
-
-
-def test_numbers_compile_once():
-    x, w, y = problem()
-    f = jax.jit(lambda s, m: jsoftmax.arcface_loss(x, w, y, scale=s, margin=m))
-    for s, m in itertools.product((4.0, 64.0, np.float32(2)), (0.0, 0.5)):
-        f(s, m)
-        jsoftmax.arcface_loss(x, w, y, scale=s, margin=m)
-    assert f._cache_size() <= 2  # a Python float and an array
-
-
-def test_of_a_million_classes_no_array_is_kept():
-    """Value and gradient of 512 examples: 5 % of what their cosines would take."""
-    n, c, d = 512, 10**6, 512
-    shapes = [jax.ShapeDtypeStruct(s, t) for s, t in (((n, d), np.float32), ((c, d), np.float32), ((n,), np.int32))]
-    f = jax.jit(jax.value_and_grad(lambda x, w, y: jsoftmax.arcface_loss(x, w, y, reduction="mean"), (0, 1)))
-    assert f.lower(*shapes).compile().memory_analysis().temp_size_in_bytes <= 0.05 * 4 * n * c

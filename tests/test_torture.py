@@ -10,7 +10,6 @@ import pytest
 import jsoftmax
 from tests import tolerance, torture
 
-COMPILE_LIGHTLY = "fast lane"
 INTEGER_LABELS = "softmax_cross_entropy_with_integer_labels"
 IDS = [f"{e.id}-{e.op}-{e.note}".replace(" ", "_") for e in torture.ENTRIES]
 
