@@ -10,7 +10,7 @@ import pytest
 from jax.sharding import AxisType, PartitionSpec
 
 import jsoftmax
-from tests import tolerance
+from tests import tolerance, verify
 
 N, M, D = 6, 9, 4
 loss = jsoftmax.contrastive_cross_entropy
@@ -73,11 +73,6 @@ def value_and_bars(f, *given):
     return jax.jit(jax.value_and_grad(f, tuple(range(len(given)))))(*given)
 
 
-def check_same(found, wanted, what):
-    for a, e in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
-        tolerance.check(a, np.float64(e), np.float32, GRADIENT, what, scale=np.abs(e).max())
-
-
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
 def test_both_ways(reduction):
     """With a learned β; with a mask the same by another way, and weights that leave out a query."""
@@ -91,14 +86,14 @@ def test_both_ways(reduction):
     found = value_and_bars(lambda q, d, b: both(q, d, beta=b), q, d, b)
     check(found[0], (w * of_each).sum() / (w.sum() if reduction == "mean" else 1), reduction)
     kept = np.ones((N, N), bool)
-    check_same(value_and_bars(lambda q, d, b: both(q, d, beta=b, where=kept), q, d, b), found, "mask")
+    verify.same(value_and_bars(lambda q, d, b: both(q, d, beta=b, where=kept), q, d, b), found, GRADIENT, "mask")
 
     def plain(q, d, b):
         z = b * (q / jnp.linalg.norm(q, axis=1, keepdims=True)) @ (d / jnp.linalg.norm(d, axis=1, keepdims=True)).T
         each = -(jnp.diag(jax.nn.log_softmax(z, 1)) + jnp.diag(jax.nn.log_softmax(z, 0))) / 2
         return jnp.sum(w * each) / (w.sum() if reduction == "mean" else 1)
 
-    check_same(found, value_and_bars(plain, q, d, b), "autodiff")
+    verify.same(found, value_and_bars(plain, q, d, b), GRADIENT, "autodiff")
 
 
 @pytest.mark.parametrize("masked", [False, pytest.param(True, marks=pytest.mark.slow)])
@@ -116,7 +111,7 @@ def test_documents_of_all_devices(symmetric, masked, check_vma):
     g = np.linspace(0.5, 1.5, N).astype(np.float32)
     found = value_and_bars(lambda q, d, b: jnp.vdot(g, spread(q, d, b, *masks)), q, d, np.float32(5))
     whole = value_and_bars(lambda q, d, b: jnp.vdot(g, f(q, d, beta=b, where=where)), q, d, np.float32(5))
-    check_same(found, whole, "devices")
+    verify.same(found, whole, GRADIENT, "devices")
 
 
 def test_no_length_and_no_number():

@@ -1,5 +1,5 @@
-"""Margin softmaxes: known values, mpmath at cosines of 1, −1 and between, conventions by their definition, vectors of no
-length. Over blocks and devices, and how they transform: test_margin_rules.py.
+"""Margin softmaxes: known values, mpmath at cosines of 1, −1 and between, conventions by their definition, vectors of
+no length. Over blocks and devices, and how they transform: test_margin_rules.py.
 
 Gradients are held to one unit of roundoff over the angle: as far as rounding the vectors turns the way between them.
 """
@@ -16,7 +16,7 @@ from jax.sharding import PartitionSpec
 
 import jsoftmax
 from jsoftmax._ops import margin
-from tests import tolerance
+from tests import tolerance, verify
 
 P = PartitionSpec
 X, W = np.array([[2.0, 1.0]], np.float32), np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]], np.float32)
@@ -41,11 +41,6 @@ def problem(n=N, c=C, d=D, dtype=np.float32, seed=0):
     rng = np.random.default_rng(seed)
     x, w = rng.standard_normal((n, d)), rng.standard_normal((c, d))
     return x.astype(dtype), w.astype(dtype), (np.arange(n) * 5 % c).astype(np.int32)
-
-
-def check_same(found, wanted, what):
-    for a, e in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
-        tolerance.check(a, np.float64(e), np.float32, GRADIENT, what, scale=np.abs(e).max())
 
 
 def psi(theta, m1, m2, m3, extension, lib=np):
@@ -216,7 +211,9 @@ def test_straight_through():
     bar = 8.0 * (p - np.eye(C)[y])
     expected = jax.vjp(jsoftmax.cosine_logits, x, w)[1](bar.astype(np.float32))
     loss = functools.partial(jsoftmax.arcface_loss, labels=y, scale=8.0, reduction="sum")
-    check_same(jax.grad(lambda x, w: loss(x, w, gradient="straight_through"), (0, 1))(x, w), expected, "through")
+    verify.same(
+        jax.grad(lambda x, w: loss(x, w, gradient="straight_through"), (0, 1))(x, w), expected, GRADIENT, "through"
+    )
     exact = jax.grad(loss, (0, 1))(x, w)
     assert min(np.abs(a - b).max() for a, b in zip(exact, expected, strict=True)) > 0.01
     of_margin = jax.grad(lambda m: jsoftmax.arcface_loss(x, w, y, margin=m, gradient="straight_through").sum())(0.5)

@@ -13,8 +13,8 @@ import pytest
 from jax.sharding import AxisType, PartitionSpec
 
 import jsoftmax
-from tests import tolerance
-from tests.test_margin import FORMS, GRADIENT, C, D, N, W, Y, check_same, problem, slow
+from tests import tolerance, verify
+from tests.test_margin import FORMS, GRADIENT, C, D, N, W, Y, problem, slow
 
 COMPILE_LIGHTLY = "fast lane"
 P = PartitionSpec
@@ -36,7 +36,7 @@ def test_blocks(name, block):
     x, w, y = problem()
     loss = functools.partial(getattr(jsoftmax, name), labels=y, scale=4.0)
     of = lambda **more: value_and_bars(lambda x, w: loss(x, w, **more), x, w)  # noqa: E731
-    check_same(of(block_size=block), of(), name)
+    verify.same(of(block_size=block), of(), GRADIENT, name)
 
 
 @pytest.mark.parametrize("reduction", ["mean", slow("sum")])
@@ -49,7 +49,7 @@ def test_reductions(reduction, block):
     f = functools.partial(jsoftmax.arcface_loss, labels=y, scale=4.0, ignore_label=-100)
     short = lambda x, w: f(x, w, weights=c, reduction=reduction, block_size=block)  # noqa: E731
     long = lambda x, w: jnp.vdot(kept, f(x, w)) / (kept.sum() if reduction == "mean" else 1)  # noqa: E731
-    check_same(*(jax.jit(jax.value_and_grad(h, (0, 1)))(x, w) for h in (short, long)), reduction)
+    verify.same(*(jax.jit(jax.value_and_grad(h, (0, 1)))(x, w) for h in (short, long)), GRADIENT, reduction)
 
 
 @pytest.mark.parametrize("check", [True, slow(False)])
@@ -68,7 +68,7 @@ def test_classes_over_devices(name, check):
     of = lambda h: jax.jit(  # noqa: E731
         jax.value_and_grad(lambda x, w, s: jnp.vdot(g, jnp.where(g == 0, 0, h(x, w, y, s))), (0, 1, 2))
     )
-    check_same(*(of(h)(x, w, np.float32(4)) for h in (spread, whole)), name)
+    verify.same(*(of(h)(x, w, np.float32(4)) for h in (spread, whole)), GRADIENT, name)
     assert np.isnan(spread(x, w, y, np.float32(4))[2])
 
 
@@ -86,7 +86,7 @@ def test_batches_and_classes_on_an_explicit_mesh():
         z = jax.jit(jsoftmax.cosine_logits)(*placed[:2])
     assert found[0].sharding.spec == P("data")
     wanted = loss(x, w, y), jax.grad(lambda x, w: loss(x, w, y).sum(), (0, 1))(x, w)
-    check_same(jax.device_get((found, z)), (wanted, jsoftmax.cosine_logits(x, w)), "Explicit")
+    verify.same(jax.device_get((found, z)), (wanted, jsoftmax.cosine_logits(x, w)), GRADIENT, "Explicit")
 
 
 @pytest.mark.parametrize("block", [(4, 3), slow(None)], ids=str)
@@ -102,7 +102,7 @@ def test_the_nearest_center_counts(block):
         return one(x, of_row, y)
 
     f = lambda x, w: jsoftmax.arcface_loss(x, w, y, scale=4.0, block_size=block)  # noqa: E731
-    check_same(value_and_bars(f, x, centers), value_and_bars(chosen, x, centers), "centers")
+    verify.same(value_and_bars(f, x, centers), value_and_bars(chosen, x, centers), GRADIENT, "centers")
     z = jsoftmax.cosine_logits(x, centers)
     assert np.array_equal(z, jsoftmax.cosine_logits(x, w).reshape(N, 8, 3).max(-1))
 
@@ -117,7 +117,7 @@ def test_candidates():
     b = np.linspace(-1, 1, C).astype(np.float32)
     loss = jsoftmax.large_margin_softmax_loss
     found = value_and_bars(lambda x, w, b: loss(x, w, y, candidates=drawn, bias=b), x, w, b)
-    check_same(found, value_and_bars(lambda x, w, b: loss(x, w[ids], places, bias=b[ids]), x, w, b), "bias")
+    verify.same(found, value_and_bars(lambda x, w, b: loss(x, w[ids], places, bias=b[ids]), x, w, b), GRADIENT, "bias")
     few = jsoftmax.Candidates(np.array([0, 5, 3]), np.zeros(C))
     losses = jsoftmax.arcface_loss(x, w, y, candidates=few)
     assert np.array_equal(np.isnan(losses), ~np.isin(y, [0, 5, 3]))
@@ -139,9 +139,8 @@ def test_candidates_of_each_device():
 
     spread = jax.shard_map(f, mesh=mesh, in_specs=(P(), P("model"), P("model")), out_specs=P())
     found = value_and_bars(lambda x, w: spread(x, w, ids), x, w)
-    check_same(
-        found, value_and_bars(lambda x, w: jsoftmax.arcface_loss(x, w[everywhere], places, scale=4.0), x, w), "ids"
-    )
+    wanted = value_and_bars(lambda x, w: jsoftmax.arcface_loss(x, w[everywhere], places, scale=4.0), x, w)
+    verify.same(found, wanted, GRADIENT, "ids")
 
 
 def test_labels_are_included_exactly_and_the_others_evenly():
@@ -233,10 +232,10 @@ def test_forward_mode_vmap_scan_and_remat():
     total = np.vdot(np.float64(bars[0]), v) + np.vdot(np.float64(bars[1]), u)
     tolerance.check(jnp.vdot(g, moved), np.float64(total), np.float32, GRADIENT, "transpose", scale=np.abs(moved).sum())
     one = jax.vmap(lambda x, y: jsoftmax.arcface_loss(x, w, y, scale=4.0))
-    check_same(one(x, y), value, "vmap")
+    verify.same(one(x, y), value, GRADIENT, "vmap")
     assert np.array_equal(jsoftmax.arcface_loss(x.reshape(2, 5, D), w, y.reshape(2, 5), scale=4.0), value.reshape(2, 5))
     again = jax.jit(jax.grad(lambda x: jnp.vdot(g, jax.checkpoint(loss)(x, w))))(x)
-    check_same(again, bars[0], "remat")
+    verify.same(again, bars[0], GRADIENT, "remat")
 
     @jax.jit
     def descend(w):
