@@ -16,6 +16,7 @@ from experiments.benchmarks import (
     cases,
     linear,
     machine,
+    margins,
     measure,
     page,
     plan,
@@ -58,7 +59,9 @@ def wanted(parts):
     found = {}
     for part in parts:
         for case in part.cases:
-            if case in vocabulary.CASES:
+            if case in margins.CASES:
+                rivals = {margins.ONE_HOT, margins.GATHERED}
+            elif case in vocabulary.CASES:
                 rivals = {vocabulary.ALL_CLASSES}
             else:
                 rivals = {"matmul + optax"} if case[0] == LINEAR else {CASES[case].peer_name, "autodiff"}
@@ -423,14 +426,14 @@ def found():
         return cases.programs(Workload("test", (2, 20, 3, 3), "", {}), "float32", CASES, [SOFTMAX, (INTEGER, "")])
 
 
-def agree(found):
+def agree(found, atol=1e-6):
     """Every function of an operator, variant and mode computes what ours does; what that is, by key of ours."""
     computed = {key: jax.tree.leaves(program.run(*program.arguments())) for key, program in found.items()}
     for key in computed:
         for a, b in zip(computed[key], computed[key._replace(function=OURS)], strict=True):
             a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
             np.testing.assert_allclose(
-                a if a.shape == b.shape else a.T, b, rtol=2e-5, atol=1e-6
+                a if a.shape == b.shape else a.T, b, rtol=2e-5, atol=atol
             )  # a weight stored as V × D
             assert np.abs(b).max() > 1e-3
 
@@ -453,6 +456,13 @@ def test_linear_programs_give_what_they_are_named_after():
     agree(made)
     functions = {OURS, "matmul + optax"} | ({TORCH} if programs.has_torch() else set())
     assert {(*case, mode, f) for case in linear.CASES for mode in (VALUE, GRADIENT) for f in functions} <= set(made)
+
+
+@pytest.mark.slow
+def test_margins_give_what_they_are_named_after():
+    made = margins.programs(Workload("test", (6, 5, 7), "", {}, kind="margin"), "float32", margins.CASES)
+    made = {key: program for key, program in made.items() if key.operator == margins.ARCFACE}
+    agree(made, atol=1e-4)  # 64 times what an arc cosine and a cosine lose
 
 
 @pytest.mark.slow
@@ -527,7 +537,7 @@ def test_the_full_plan_holds_the_quick_one():
     everything = wanted(full)
     assert wanted(quick).keys() < everything.keys()
     assert {part.dtype for part in full} == {"float32", "bfloat16"}
-    assert {(operator, variant) for operator, variant, *_ in everything} == {*CASES, *linear.CASES, *vocabulary.CASES}
+    assert {(operator, variant) for operator, variant, *_ in everything} == set(plan.LABELS.values())
 
 
 @pytest.mark.parametrize("full, name", [(True, "GPT-3"), (False, "linear 32k")])

@@ -18,7 +18,7 @@ import jax
 import tyro
 from tqdm import tqdm
 
-from experiments.benchmarks import cases, linear, machine, measure, plan, ratios, results, vocabulary
+from experiments.benchmarks import cases, linear, machine, margins, measure, plan, ratios, results, vocabulary
 from experiments.benchmarks.page import draw_and_write
 from experiments.benchmarks.report import table
 
@@ -59,6 +59,8 @@ def measured(part, config):
     workload, dtype = part.workload, part.dtype
     if workload.kind == "linear":
         found = linear.programs(workload, dtype, part.cases)
+    elif workload.kind == "margin":
+        found = margins.programs(workload, dtype, part.cases)
     elif workload.kind == "vocabulary":
         found = vocabulary.programs(workload, dtype, part.cases)
     else:

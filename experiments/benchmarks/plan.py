@@ -3,13 +3,13 @@
 import functools
 from typing import NamedTuple
 
-from experiments.benchmarks import linear, vocabulary
+from experiments.benchmarks import linear, margins, vocabulary
 from experiments.benchmarks.operators import CASES, label
 from experiments.benchmarks.programs import YARDSTICK
 from experiments.benchmarks.workloads import BY_NAME, DTYPES, SPATIAL, WORKLOADS, Workload
 
 BACKENDS = ("cpu", "gpu")
-LABELS = {label(*case): case for case in (*CASES, *linear.CASES, *vocabulary.CASES)}
+LABELS = {label(*case): case for case in (*CASES, *linear.CASES, *margins.CASES, *vocabulary.CASES)}
 
 
 class Part(NamedTuple):
@@ -32,6 +32,8 @@ def plan(full, names=(), on="cpu"):
 def _full(workload):
     if workload.kind == "linear":
         return [Part(workload, dtype, tuple(linear.CASES), ()) for dtype in DTYPES]
+    if workload.kind == "margin":
+        return [Part(workload, "float32", margins.CASES, ())]
     if workload.kind == "vocabulary":
         return [Part(workload, "float32", vocabulary.CASES, ())]
     cases = tuple(case for case in CASES if case[0] != SPATIAL or len(workload.shape) > 2)
@@ -68,7 +70,7 @@ def ordered(rows):
     return sorted(rows, key=place)
 
 
-_ORDER = ((YARDSTICK, ""), *CASES, *linear.CASES, *vocabulary.CASES)
+_ORDER = ((YARDSTICK, ""), *CASES, *linear.CASES, *margins.CASES, *vocabulary.CASES)
 
 
 @functools.cache

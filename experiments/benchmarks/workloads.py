@@ -16,11 +16,11 @@ DTYPES = ("float32", "bfloat16")
 
 class Workload(NamedTuple):
     name: str
-    shape: tuple[int, ...]  # of the logits; of a linear loss: rows, width and classes
+    shape: tuple[int, ...]  # of the logits; of a layer's loss: rows, width and classes
     reason: str
     quick: dict[str, tuple[str, ...]]
     in_place: tuple[str, ...] = ()
-    kind: str = "compiled"  # "compiled", "eager", "linear" or "vocabulary"
+    kind: str = "compiled"  # "compiled", "eager", "linear", "margin" or "vocabulary"
     calls: int = 1  # timed together in a round
     rounds: int = 10  # at most
     on: str = "cpu"  # the backend that it is for
@@ -126,13 +126,22 @@ WORKLOADS = (
 
 WORKLOADS += (
     Workload(
+        "50 000 faces",
+        (512, 512, 50000),
+        "102 MB of cosines, as many of prototypes",
+        _float32("arcface_loss"),
+        kind="margin",
+    ),
+    Workload(
         "vocabulary",
         (1024, 256, 131072),
         "537 MB of logits of all classes, for what takes the place of them",
         _float32(
             "hierarchical_softmax_loss",
+            "hierarchical_softmax_loss, groups",
             "adaptive_softmax_loss",
             "sampled_softmax_loss",
+            "nce_loss",
             "negative_sampling_loss, 5 for each row",
         ),
         kind="vocabulary",
