@@ -3,6 +3,7 @@
 import numpy as np
 
 from experiments._results import numbers
+from experiments._tables import document, rows_of
 
 
 def difference(results, name):
@@ -16,18 +17,14 @@ def table(results):
     if results["costs"]:
         *vocabularies, swept = results["costs"]
         parts += [_by_vocabulary(vocabularies), _by_block(swept)]
-    return "\n\n".join("\n".join(part) for part in parts)
-
-
-def _rows(head, rows):
-    return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
+    return document(parts)
 
 
 def _corpus(c):
     head = "corpus", "training words", "held-out words", "vocabulary", "unknown", "padding", "unigram perplexity"
     words = (f"{c['words'][part]:,}" for part in ("training", "held_out"))
     shares = (f"{100 * c[name]:.1f} %" for name in ("unknown", "padding"))
-    return _rows(head, [(c["name"], *words, f"{c['vocabulary']}", *shares, f"{c['unigram_perplexity']:.1f}")])
+    return rows_of(head, [(c["name"], *words, f"{c['vocabulary']}", *shares, f"{c['unigram_perplexity']:.1f}")])
 
 
 def _training(results):
@@ -37,7 +34,7 @@ def _training(results):
         apart = np.abs(difference(results, run["name"]))
         ms = 1000 * run["seconds_a_step"]
         rows.append((run["name"], f"{run['perplexity']:.3f}", f"{apart[0]:.1e}, {apart.max():.1e}", f"{ms:.0f}"))
-    return _rows(head, rows)
+    return rows_of(head, rows)
 
 
 def _cost(program):
@@ -52,11 +49,11 @@ def _by_vocabulary(parts):
         memory, _ = _cost(part["programs"][0])
         ms = f"{1000 * part['programs'][0]['seconds']['median']:.0f} ms"
         rows.append((f"{part['classes']}", f"{memory}, {ms}", *(", ".join(_cost(p)) for p in part["programs"][1:])))
-    return _rows(("classes", dense, *(f"blocks: {name}" for name in fused)), rows)
+    return rows_of(("classes", dense, *(f"blocks: {name}" for name in fused)), rows)
 
 
 def _by_block(part):
-    return _rows(
+    return rows_of(
         (f"block, of {part['tokens']} × {part['classes']}", "temporaries", "time / dense (p20–p80)"),
         [(p["name"], *_cost(p)) for p in part["programs"]],
     )
