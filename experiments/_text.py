@@ -30,8 +30,7 @@ class Corpus(NamedTuple):
 
 def load(name, vocabulary, length):
     """The corpus "pydoc", "bible" or "lee" in the `vocabulary` most frequent words of its training windows."""
-    source = {"pydoc": _topics, "bible": _chapters, "lee": _news}[name]
-    documents = [re.findall(r"\w+|[^\w\s]+", text.lower()) for text in source()]
+    documents = [re.findall(r"\w+|[^\w\s]+", text.lower()) for text in _SOURCES[name]()]
     texts = [part for words in documents for part in _windows(words, length)]
     held_out = np.arange(len(texts)) % HELD_OUT == HELD_OUT - 1
     count = Counter(w for (_, words), held in zip(texts, held_out, strict=True) if not held for w in words)
@@ -44,6 +43,11 @@ def load(name, vocabulary, length):
         inputs[i, 0] = START if before is None else number.get(before, UNKNOWN)
         inputs[i, 1 : len(part)] = labels[i, : len(part) - 1]
     return Corpus(words, inputs, labels, held_out)
+
+
+def passages(name):
+    """Paragraphs of the topics, verses of the Bible, or news."""
+    return [line for text in _SOURCES[name]() for line in text.splitlines()]
 
 
 def _windows(words, length):
@@ -68,7 +72,7 @@ def _chapters():
         raise FileNotFoundError("The King James Bible is read with the command `bible`: apt install bible-kjv.")
     verses = subprocess.run([command, "-f", "gen1:1-rev22:21"], check=True, capture_output=True, text=True).stdout
     for _, chapter in groupby(verses.splitlines(), key=lambda verse: verse.partition(":")[0]):
-        yield " ".join(verse.partition(" ")[2] for verse in chapter)
+        yield "\n".join(verse.partition(" ")[2] for verse in chapter)
 
 
 def _news():
@@ -76,6 +80,9 @@ def _news():
     if folder is None:
         raise FileNotFoundError("The Lee news corpus is part of gensim: pip install gensim.")
     return (folder / "lee_background.cor").read_text(encoding="utf-8").splitlines()
+
+
+_SOURCES = {"pydoc": _topics, "bible": _chapters, "lee": _news}
 
 
 def gensim_data():
