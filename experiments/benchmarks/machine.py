@@ -16,7 +16,7 @@ import jsoftmax
 from experiments.benchmarks import programs as p
 
 PACKAGES = dict.fromkeys(("jax.nn", "autodiff", *p.YARDSTICKS), "jax") | {
-    "matmul + optax": "optax",
+    **dict.fromkeys(("matmul + optax", "one-hot", "gathered"), "optax"),
     p.COMPILED: "torch",
     "all classes": "jsoftmax",
 }  # if not its name
