@@ -60,7 +60,7 @@ def contrastive_cross_entropy(
         `symmetric` or `axis_name` with documents of each query alone.
 
     Derivatives: in `queries`, `documents`, `beta` and `weights`, to any order; forward mode inside `forward_mode()`.
-    Saves both, inverse lengths and a few numbers a query; with `where` the cosines.
+    Saves `queries`, `documents`, inverse lengths and a few numbers a query; with `where` the cosines.
 
     References: Huang et al. (2013), doi:10.1145/2505515.2505665 (DSSM); van den Oord et al. (2018), arXiv:1807.03748
     (InfoNCE); Radford et al. (2021), arXiv:2103.00020 (CLIP).
