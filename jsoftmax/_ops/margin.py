@@ -438,8 +438,8 @@ def cosine_logits(embeddings: ArrayLike, prototypes: ArrayLike) -> Array:
     Raises:
       TypeError: an array is boolean, complex or a list. ValueError: shapes that do not fit.
 
-    Derivatives: in both, to any order, never above 1/|x| and 1/|w|; forward mode inside `forward_mode()`. Saves
-    `embeddings`, `prototypes` and their inverse lengths.
+    Derivatives: in both, to any order, never above 1/|x| and 1/|w|; forward mode inside `forward_mode()`.
+    Saves `embeddings`, `prototypes` and their inverse lengths.
 
     References: Wang et al. (2017), arXiv:1704.06369 (NormFace).
 
