@@ -170,6 +170,32 @@ def test_without_a_margin_bit_for_bit():
         )
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of its own with NumPy
+@pytest.mark.parametrize("name", [n for n in FORMS if n not in ("am_softmax_loss", "combined_margin_loss")])
+def test_pytorch_metric_learning(name):
+    """One more witness, where it is installed: value, and gradient of what it calls the embeddings."""
+    theirs = pytest.importorskip("pytorch_metric_learning.losses", reason="an optional witness")
+    torch = pytest.importorskip("torch", reason="an optional witness")
+    kind, options = {
+        "arcface_loss": (theirs.ArcFaceLoss, {"margin": 28.6}),  # degrees
+        "cosface_loss": (theirs.CosFaceLoss, {}),
+        "sphereface_loss": (theirs.SphereFaceLoss, {}),
+        "large_margin_softmax_loss": (theirs.LargeMarginSoftmaxLoss, {}),
+    }[name]
+    with jax.enable_x64(True):
+        x, w, y = problem(dtype=np.float64)
+        loss, taken = kind(C, D, **options), torch.tensor(x, requires_grad=True)
+        loss.W.data = torch.tensor(w.T.copy())
+        expected = loss(taken, torch.tensor(y).long())
+        expected.backward()
+        ours = functools.partial(getattr(jsoftmax, name), labels=y, prototypes=w, reduction="mean")
+        if name == "arcface_loss":
+            ours = functools.partial(ours, margin=np.deg2rad(28.6))
+        value, bar = jax.value_and_grad(ours)(x)
+        tolerance.check(value, np.float64(expected.item()), np.float64, VALUE, name, scale=64.0)
+        tolerance.check(bar, taken.grad.numpy(), np.float64, GRADIENT, name, scale=np.abs(bar).max())
+
+
 # conventions -------------------------------------------------------------------------------------------------------
 
 
