@@ -19,6 +19,7 @@ import jsoftmax
 from tests import bounds, inputs, oracle, registry, tolerance
 from tests.test_structure import equations
 
+COMPILE_LIGHTLY = "fast lane"
 P = jax.sharding.PartitionSpec
 loss = jsoftmax.linear_softmax_cross_entropy
 DENSE = next(case for case in registry.CASES if case.name == registry.INTEGER)

@@ -157,17 +157,17 @@ def beside(x, w, scale, m, extension, unit):
     return float(f(v)), gradients, float(mpmath.acos(max(min(parts(v)[2][0], 1), -1)))
 
 
-def test_without_a_margin_bit_for_bit():
+@pytest.mark.parametrize("sizes", [(7, 33, 100), slow((64, 500, 32))], ids=str)
+def test_without_a_margin_bit_for_bit(sizes):
     """M02: the scaled cross-entropy of the cosines."""
-    for n, c, d in ((64, 500, 32), (7, 33, 100)):
-        x, w, y = problem(n, c, d)
-        expected = jsoftmax.softmax_cross_entropy_with_integer_labels(jsoftmax.cosine_logits(x, w), y, beta=64.0)
-        for loss in (jsoftmax.arcface_loss, jsoftmax.cosface_loss):
-            assert np.array_equal(loss(x, w, y, margin=0.0), expected)
-        assert np.array_equal(jsoftmax.combined_margin_loss(x, w, y, m2=0.0), expected)
-        assert np.array_equal(
-            jsoftmax.sphereface_loss(x, w, y, margin=1), jsoftmax.sphereface_loss(x, w, y, annealing=np.inf)
-        )
+    x, w, y = problem(*sizes)
+    expected = jsoftmax.softmax_cross_entropy_with_integer_labels(jsoftmax.cosine_logits(x, w), y, beta=64.0)
+    for loss in (jsoftmax.arcface_loss, jsoftmax.cosface_loss):
+        assert np.array_equal(loss(x, w, y, margin=0.0), expected)
+    assert np.array_equal(jsoftmax.combined_margin_loss(x, w, y, m2=0.0), expected)
+    assert np.array_equal(
+        jsoftmax.sphereface_loss(x, w, y, margin=1), jsoftmax.sphereface_loss(x, w, y, annealing=np.inf)
+    )
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of its own with NumPy

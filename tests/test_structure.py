@@ -352,6 +352,7 @@ ALLOWED = {  # (module, function): (names, why it is no second log-sum-exp)
     ("_ops/logmeanexp.py", "_mean_slope"): ({"exp", "expm1"}, "ψ of equation (1), element by element"),
     ("_core/candidates.py", "log_uniform"): ({"log1p"}, "Zipf's law, on the host"),
     ("_core/candidates.py", "distorted"): ({"exp", "log"}, "powers of counts, on the host"),
+    ("_ops/margin.py", "schedule"): ({"exp", "log1p"}, "a power of the step"),
     ("_ops/samplers.py", "_drawn"): ({"log"}, "of a law, on the host"),
     ("_ops/samplers.py", "of_one"): ({"exp", "expm1", "log"}, "log of 1 − exp(−p τ), class by class"),
 }
