@@ -478,8 +478,8 @@ def margin_rows():
         yield name, vectors | {"margin": 0}, ValueError, ("`margin` must be at least 1", "got 0")
         yield name, vectors | {"annealing": full(4)}, ValueError, ("`annealing` must broadcast", "got shape (4,)")
     for name in (*MARGIN[:3], COMBINED):
-        arguments = {"m2": full(4)} if name == COMBINED else {"margin": full(4)}
-        yield name, vectors | arguments, ValueError, ("must broadcast to the shape of the result", "got shape (4,)")
+        argument = "m2" if name == COMBINED else "margin"
+        yield name, vectors | {argument: full(4)}, ValueError, (f"`{argument}` must broadcast", "got shape (4,)")
     for name, extensions in (("arcface_loss", "linear, cosine, clip, staircase, easy"), (COMBINED, "cosine, clip, st")):
         yield name, vectors | {"extension": "none"}, ValueError, (f"`extension` must be one of {extensions}", "'none'")
         yield name, vectors | {"gradient": "none"}, ValueError, ("`gradient` must be one of exact, str", "got 'none'")

@@ -106,6 +106,8 @@ def test_value_and_gradient(dtype, c):
             tolerance.check(value, np.float64(expected), dtype, VALUE, f"{name} at {c}", scale=1.0 + scale * 8)
             if abs(c) == 1:  # the way between them is lost in rounding, and so is which it would have been
                 assert all(np.isfinite(bar).all() for bar in bars)
+                steepest = scale * (2 + m[0]) / np.linalg.norm(np.float64(x))
+                assert np.linalg.norm(np.float64(bars[0])) <= steepest or not unit[0]
                 continue
             largest = np.abs(np.concatenate([a.ravel() for a in exact])).max() + scale
             turned = 1 + 1 / min(theta, np.pi - theta)

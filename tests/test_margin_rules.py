@@ -39,6 +39,31 @@ def test_blocks(name, block):
     verify.same(of(block_size=block), of(), GRADIENT, name)
 
 
+@pytest.mark.parametrize("block", [(3, 4), slow(None)], ids=str)
+def test_smoothed_it_is_the_cross_entropy_of_its_logits(block):
+    """In value and in every gradient; `margin_logits` has one too."""
+    x, w, y = problem()
+    given = {"m1": 1.2, "m2": 0.3, "m3": 0.1, "annealing": 0.5, "scale": 4.0}
+    given = {k: np.float32(v) for k, v in given.items()}
+    share = np.float32(0.2)
+    loss = jsoftmax.combined_margin_loss
+    cross_entropy = jsoftmax.softmax_cross_entropy_with_integer_labels
+    f = lambda x, w, e, given: loss(x, w, y, **given, label_smoothing=e, block_size=block)  # noqa: E731
+    g = lambda x, w, e, given: cross_entropy(  # noqa: E731
+        jsoftmax.margin_logits(x, w, y, **given), y, label_smoothing=e
+    )
+    verify.same(value_and_bars(f, x, w, share, given), value_and_bars(g, x, w, share, given), GRADIENT, "smoothed")
+
+
+def test_cosines_of_rows_on_which_nothing_depends():
+    x, w, _ = problem()
+    x[0], x[1] = np.nan, 0
+    z, pull = jax.vjp(jsoftmax.cosine_logits, x, w)
+    assert np.isnan(z[0]).all() and np.all(z[1] == 0)
+    x_bar, w_bar = pull(jnp.where(jnp.arange(N)[:, None] == 0, 0, jnp.ones_like(z)))
+    assert np.all(x_bar[:2] == 0) and np.isfinite(x_bar).all() and np.isfinite(w_bar).all()
+
+
 @pytest.mark.parametrize("reduction", ["mean", slow("sum")])
 @pytest.mark.parametrize("block", [(4, 5), slow(None)], ids=str)
 def test_reductions(reduction, block):
@@ -118,6 +143,13 @@ def test_candidates():
     loss = jsoftmax.large_margin_softmax_loss
     found = value_and_bars(lambda x, w, b: loss(x, w, y, candidates=drawn, bias=b), x, w, b)
     verify.same(found, value_and_bars(lambda x, w, b: loss(x, w[ids], places, bias=b[ids]), x, w, b), GRADIENT, "bias")
+    centers = w.reshape(C // 2, 2, D)
+    y, half = y % (C // 2), jsoftmax.Candidates(np.array([5, 1, 0, 2, 4, 3]), np.zeros(C // 2))
+    places = np.argsort(half.ids)[y]
+    found = value_and_bars(lambda x, w: jsoftmax.arcface_loss(x, w, y, scale=4.0, candidates=half), x, centers)
+    wanted = value_and_bars(lambda x, w: jsoftmax.arcface_loss(x, w[half.ids], places, scale=4.0), x, centers)
+    verify.same(found, wanted, GRADIENT, "centers")
+    y = problem()[2]
     few = jsoftmax.Candidates(np.array([0, 5, 3]), np.zeros(C))
     losses = jsoftmax.arcface_loss(x, w, y, candidates=few)
     assert np.array_equal(np.isnan(losses), ~np.isin(y, [0, 5, 3]))

@@ -15,9 +15,9 @@ from jax.typing import ArrayLike
 
 from jsoftmax._core import blocks as bl
 from jsoftmax._core import check
-from jsoftmax._core.reduce import weighted_sum
+from jsoftmax._core.reduce import weighted_mean, weighted_sum
 from jsoftmax._ops.cross_entropy import softmax_cross_entropy_with_integer_labels
-from jsoftmax._ops.margin import COSINES, Given, Rows, cosine_logits, plan_of, reduced_losses
+from jsoftmax._ops.margin import COSINES, CUT, Given, Rows, cosine_logits, plan_of, reduced_losses
 
 
 def contrastive_cross_entropy(
@@ -81,7 +81,7 @@ def contrastive_cross_entropy(
     size = check.block_size(name, block_size)
     everywhere = lax.axis_size(names) if names else 1
     where = check.mask(name, where, (n, m * everywhere))
-    plan = plan_of(documents[:1] if documents.ndim == 3 else documents, *bl.sizes(m * everywhere, size))
+    plan = plan_of(documents[:1] if documents.ndim == 3 else documents, *bl.sizes(m * everywhere, size, CUT))
     return _loss(queries, documents, beta, where, weights, names, bool(symmetric), reduction, plan)
 
 
@@ -110,10 +110,10 @@ def _one_way(queries, documents, where, beta, weights, names, reduction, plan):
     losses = softmax_cross_entropy_with_integer_labels(z, labels, where=where, beta=beta)
     if reduction == "none":
         return losses
+    if reduction == "mean":
+        return weighted_mean(losses, weights)[0]
     w = jnp.ones((), losses.dtype) if weights is None else weights.astype(losses.dtype)
-    w = jnp.broadcast_to(w, losses.shape)
-    total, count = weighted_sum(losses, w), jnp.sum(w)
-    return total if reduction == "sum" else jnp.where(count == 0, 0, total / jnp.where(count == 0, 1, count))
+    return weighted_sum(losses, jnp.broadcast_to(w, losses.shape))
 
 
 def _gathered(a, names):

@@ -164,18 +164,17 @@ def _unplaced(inputs, weight, labels, options, ignore_label, weights, kind, redu
     bias = bias if bias is None else bias.reshape(1, bias.size)
     beta, smoothing, z_loss = (a if a is None else ax.one_a_row(a, shape) for a in (beta, smoothing, z_loss))
     ignored = is_ignored(labels, ignore_label)
+    layer = Layer(inputs, weight, bias, cap, beta, smoothing, z_loss)
+    return reduced(layer, labels, ignored, weights, shape, reduction, plan)
+
+
+def reduced(layer, labels, ignored, weights, shape, reduction, plan):
+    """Losses in the `shape` of the labels, or their sum or mean by weights; what is measured beside them."""
     w = None
     if reduction != "none":
-        w = jnp.ones((), dtypes.wide(dtype)) if weights is None else weights.astype(dtypes.wide(dtype))
-        w = jnp.broadcast_to(ax.lift(w, len(shape)), shape).reshape(size, 1)
+        w = jnp.ones((), layer.beta.dtype) if weights is None else weights.astype(layer.beta.dtype)
+        w = jnp.broadcast_to(ax.lift(w, len(shape)), shape).reshape(-1, 1)
         w = w if ignored is None else jnp.where(ignored, 0, w)
-    return reduced(
-        Layer(inputs, weight, bias, cap, beta, smoothing, z_loss), labels, ignored, w, shape, reduction, plan
-    )
-
-
-def reduced(layer, labels, ignored, w, shape, reduction, plan):
-    """Losses in the `shape` of the labels, or by weights w [N, 1] their sum or mean; what is measured beside them."""
     each = [getattr(layer, name) for name in OF_CLASSES]
     own = (layer.soft_cap, *(getattr(layer, name) for name in OF_TOKENS))
     *each_and_own, labels, ignored, w = mesh.apart(each, (*own, labels, ignored, w), plan.names)

@@ -34,6 +34,7 @@ from jsoftmax._partition import layer as layers
 from jsoftmax._partition.layer import Form, Layer
 
 EXTENSIONS = ("linear", "cosine", "clip", "staircase", "easy")
+OF_THREE = ("combined_margin_loss", "margin_logits")  # numbers m1, m2, m3; others have one margin
 COMBINED = ("cosine", "clip", "staircase")
 CUT = 1024, 2**12  # a block of cosines is there several times: of 10⁶ classes 3 % of what all would take
 GRADIENTS = ("exact", "straight_through")
@@ -551,8 +552,9 @@ def _checked(name: str, arrays: Any, numbers: Any, kind: Any, options: Any) -> A
 
 
 def _rows(name: str, numbers: Any, smoothing: Any, dtype: Any, shape: tuple[int, ...]) -> Rows:
-    scale, m1, m2, m3, annealing = numbers
-    m1, m2, m3 = (check.row_number(name, k, m, dtype, shape) for k, m in (("m1", m1), ("m2", m2), ("m3", m3)))
+    scale, *margins, annealing = numbers
+    called = ("m1", "m2", "m3") if name in OF_THREE else ("margin",) * 3
+    m1, m2, m3 = (check.row_number(name, k, m, dtype, shape) for k, m in zip(called, margins, strict=True))
     margin = Margin(m1, m2, m3, check.row_option(name, "annealing", annealing, dtype, shape))
     smoothing = check.label_smoothing(name, smoothing, dtype, shape)
     return Rows(check.scale(name, scale, dtype, shape), smoothing, margin)
@@ -691,17 +693,12 @@ def reduced_losses(given, kind, reduction, plan):
 
 
 def _unplaced(given, kind, reduction, plan):
-    shape, dtype = given.labels.shape, given.rows.scale.dtype
     x, w, bias, labels, rows = _aligned(given, plan)
-    ignored, weights = is_ignored(labels, given.ignore_label), None
+    ignored = is_ignored(labels, given.ignore_label)
     if given.ids is not None:
         w, bias, labels = _among(w, bias, labels, given.ids, plan)
     layer = _layer(x, w, bias, labels, ignored, rows, kind, plan)
-    if reduction != "none":
-        weights = jnp.ones((), dtype) if given.weights is None else given.weights.astype(dtype)
-        weights = jnp.broadcast_to(ax.lift(weights, len(shape)), shape).reshape(-1, 1)
-        weights = weights if ignored is None else jnp.where(ignored, 0, weights)
-    return reduced(layer, labels, ignored, weights, shape, reduction, plan)
+    return reduced(layer, labels, ignored, given.weights, given.labels.shape, reduction, plan)
 
 
 def _aligned(given, plan):
