@@ -93,9 +93,13 @@ MARGIN = {
     "margin_annealing": "(base=1000.0, gamma=0.12, power=1.0, minimum=5.0)",
     "contrastive_cross_entropy": f"(queries, documents, *, beta, where=None, symmetric=False, {TO_THE_END})",
 }
+ADDRESSING = {
+    "dot_product_attention": "(query, key, value, *, beta=None, where=None, bias=None, is_causal=False, "
+    "return_logsumexp=False, block_size=None)",
+}
 LARGE = HIERARCHICAL | SAMPLED | ADAPTIVE
-OTHERS = ("weighted_mean", "forward_mode", SPATIAL, LINEAR, *LARGE, *MARGIN)
-SIGNATURES |= LARGE | MARGIN
+OTHERS = ("weighted_mean", "forward_mode", SPATIAL, LINEAR, *LARGE, *MARGIN, *ADDRESSING)
+SIGNATURES |= LARGE | MARGIN | ADDRESSING
 OPERATORS = [name for name in SIGNATURES if name not in OTHERS]
 THREE_NAMES = [name for name in OPERATORS if "temperature" in SIGNATURES[name]]
 LOSSES = (DIST, INT)
