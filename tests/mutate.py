@@ -61,6 +61,8 @@ HIERARCHICAL = "_ops/hierarchical.py"
 ADAPTIVE = "_ops/adaptive.py"
 CHOSEN, SAMPLED, SAMPLERS = "_partition/chosen.py", "_ops/sampled.py", "_ops/samplers.py"
 LABELLED, LAYER, STREAMED = "_partition/labelled.py", "_partition/layer.py", "_partition/streamed.py"
+DIVERGENCE, DECISION, RBM = "_partition/divergence.py", "_partition/decision.py", "_ops/rbm.py"
+ENTROPY = "_ops/entropy.py"
 LINEAR, MARGIN, CONTRASTIVE = "_ops/linear.py", "_ops/margin.py", "_ops/contrastive.py"
 ANGLES = "_partition/angles.py"
 ATTENTION, ADDRESSED = "_ops/attention.py", "_partition/addressed.py"
@@ -646,6 +648,70 @@ MUTANTS = (
         "total / count",
         "test_torture.py -k 'eager and R02'",
     ),
+    # energies
+    Mutant(
+        "divergence-without-second-shift",
+        DIVERGENCE,
+        "return jnp.where(both, u - accurate.log1p(seen), 0)",
+        "return jnp.where(both, u, 0)",
+        "test_energy.py -k '1e-06 and divergence'",
+    ),
+    Mutant(
+        "divergence-forgets-what-rounding-leaves",
+        DIVERGENCE,
+        "(each - common) + (left - rest)",
+        "each - common",
+        "test_energy.py -k 'offset'",
+    ),
+    Mutant(
+        "divergence-finite-without-support",
+        DIVERGENCE,
+        "jnp.where(infinite, jnp.inf, total(_terms(w), axes))",
+        "total(_terms(w), axes)",
+        "test_energy.py -k 'supports'",
+    ),
+    Mutant(
+        "divergence-slope-by-its-first-term",
+        DIVERGENCE,
+        " + 2 * total(rest * half_gap(pair.y, pair.where, pair.of_q.peak), axes)",
+        "",
+        "test_energy.py -k 'confident_rows'",
+    ),
+    Mutant(
+        "entropy-slope-of-the-mean",
+        ENTROPY,
+        "times(beta, p * spread) * spread",
+        "times(beta, p * spread) * half",
+        "test_energy.py -k 'test_entropy_and_its_gradient'",
+    ),
+    Mutant(
+        "forbidden-state-at-beta-0",
+        DECISION,
+        "jnp.where(limit | tie, v, beta * v)",
+        "jnp.where(tie, v, beta * v)",
+        "test_energy.py -k 'unit_at_its_limits'",
+    ),
+    Mutant(
+        "samples-move-the-loss",
+        RBM,
+        "(visible, weight, a, b), beta = lax.stop_gradient(given)",
+        "(visible, weight, a, b), beta = given",
+        "test_rbm.py -k 'gradient_of_contrastive'",
+    ),
+    Mutant(
+        "divergence-with-the-pole",
+        RBM,
+        "jnp.sum(logmeanexp(_both(gaps), 0, **_as_beta(beta)), -1)",
+        "jnp.sum(logsumexp(_both(gaps), 0, **_as_beta(beta)), -1)",
+        "test_rbm.py -k 'limits_of_beta'",
+    ),
+    Mutant(
+        "one-step-of-gibbs",
+        RBM,
+        "jax.random.split(key, steps))",
+        "jax.random.split(key, 1))",
+        "test_rbm.py -k 'law_of_their_steps'",
+    ),
     # log-mean-exp and multiplicities
     Mutant(
         "mean-exp-as-lse-minus-log-n",
@@ -657,7 +723,7 @@ MUTANTS = (
     Mutant(
         "mean-exp-slope-without-series",
         "_ops/logmeanexp.py",
-        "small = jnp.abs(tau) < 0.5",
+        "small = jnp.abs(tau) < NEAR",
         "small = jnp.zeros(tau.shape, bool)",
         "test_torture.py -k 'eager and B01 and logmeanexp'",
     ),

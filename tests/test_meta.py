@@ -52,6 +52,9 @@ NO_OPERATOR = {
     *("combined_margin_loss", "cosine_logits", "margin_logits", "margin_annealing", "contrastive_cross_entropy"),
     "dot_product_attention",
     *("AdaptiveWeights", "adaptive_weights", "adaptive_softmax_loss", "adaptive_log_prob", "adaptive_predict"),
+    *("boltzmann", "free_energy", "entropy", "kl_divergence", "bernoulli_unit"),
+    *("rbm_energy", "rbm_free_energy", "rbm_hidden_probability", "rbm_visible_probability", "rbm_gibbs"),
+    *("rbm_contrastive_divergence", "rbm_log_partition", "rbm_pseudo_log_likelihood"),
 }  # a reduction, a context, a table, and those that have other arguments and tests of their own
 
 
