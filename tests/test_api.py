@@ -93,9 +93,19 @@ MARGIN = {
     "margin_annealing": "(base=1000.0, gamma=0.12, power=1.0, minimum=5.0)",
     "contrastive_cross_entropy": f"(queries, documents, *, beta, where=None, symmetric=False, {TO_THE_END})",
 }
+COURSE = "threshold=None, order=None, key=None, synchronous=False"
+HOPFIELD = {
+    "HopfieldRetrieval": "(state, sweeps, settled)",
+    "hopfield_weights": "(patterns)",
+    "hopfield_energy": "(state, weights, *, threshold=None)",
+    "hopfield_update": f"(state, weights, *, {COURSE})",
+    "hopfield_retrieve": f"(state, weights, *, {COURSE}, max_sweeps=100)",
+    "modern_hopfield_energy": "(state, patterns, *, beta, where=None)",
+    "modern_hopfield_retrieve": "(state, patterns, *, values=None, beta, steps=1, where=None)",
+}
 LARGE = HIERARCHICAL | SAMPLED | ADAPTIVE
-OTHERS = ("weighted_mean", "forward_mode", SPATIAL, LINEAR, *LARGE, *MARGIN)
-SIGNATURES |= LARGE | MARGIN
+OTHERS = ("weighted_mean", "forward_mode", SPATIAL, LINEAR, *LARGE, *MARGIN, *HOPFIELD)
+SIGNATURES |= LARGE | MARGIN | HOPFIELD
 OPERATORS = [name for name in SIGNATURES if name not in OTHERS]
 THREE_NAMES = [name for name in OPERATORS if "temperature" in SIGNATURES[name]]
 LOSSES = (DIST, INT)

@@ -22,6 +22,8 @@ SIDEWAYS = {
     ("linear", "logsumexp"),
     ("logsumexp", "signed_logsumexp"),
     ("margin", "linear"),
+    ("modern_hopfield", "logmeanexp"),
+    ("modern_hopfield", "softmax"),
     ("sampled", "cross_entropy"),
     ("spatial", "cross_entropy"),
 }  # inside _ops: (composed operator, finished operator it stands on)
