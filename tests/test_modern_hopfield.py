@@ -227,7 +227,7 @@ def test_values_of_what_it_settles_to():
         verify.same(a, e, SETTLED, what)
 
 
-@pytest.mark.parametrize("beta", [0.35, pytest.param(0.8, marks=SLOW)])
+@pytest.mark.parametrize("beta", [0.35, pytest.param(0.3, marks=SLOW)])
 def test_many_features(beta):
     """Means of several of 60 patterns with 40 features, where J has many eigenvalues that are not small."""
     s, x = problem(2, m=60, d=40)
@@ -358,7 +358,9 @@ def test_a_pattern_that_is_left_out_may_hold_anything(steps):
 
 
 def test_a_mask_leaves_the_other_patterns():
+    """Also if the longest is left out."""
     s, x = problem()
+    x[1] *= 3
     where = np.array([True, False, True, True, False, True])
     for beta in (2.0, -1.0, 0.0, np.inf):
         for steps in (1, None):
