@@ -27,6 +27,11 @@ from jsoftmax._ops.hierarchical import hierarchical_softmax_loss as hierarchical
 from jsoftmax._ops.hierarchical import huffman_tree as huffman_tree
 from jsoftmax._ops.hierarchical import tree_from_codes as tree_from_codes
 from jsoftmax._ops.hierarchical import tree_from_paths as tree_from_paths
+from jsoftmax._ops.hopfield import HopfieldRetrieval as HopfieldRetrieval
+from jsoftmax._ops.hopfield import hopfield_energy as hopfield_energy
+from jsoftmax._ops.hopfield import hopfield_retrieve as hopfield_retrieve
+from jsoftmax._ops.hopfield import hopfield_update as hopfield_update
+from jsoftmax._ops.hopfield import hopfield_weights as hopfield_weights
 from jsoftmax._ops.linear import linear_softmax_cross_entropy as linear_softmax_cross_entropy
 from jsoftmax._ops.logmeanexp import logmeanexp as logmeanexp
 from jsoftmax._ops.logsumexp import logsumexp as logsumexp
@@ -39,6 +44,8 @@ from jsoftmax._ops.margin import large_margin_softmax_loss as large_margin_softm
 from jsoftmax._ops.margin import margin_annealing as margin_annealing
 from jsoftmax._ops.margin import margin_logits as margin_logits
 from jsoftmax._ops.margin import sphereface_loss as sphereface_loss
+from jsoftmax._ops.modern_hopfield import modern_hopfield_energy as modern_hopfield_energy
+from jsoftmax._ops.modern_hopfield import modern_hopfield_retrieve as modern_hopfield_retrieve
 from jsoftmax._ops.rbm import rbm_contrastive_divergence as rbm_contrastive_divergence
 from jsoftmax._ops.rbm import rbm_energy as rbm_energy
 from jsoftmax._ops.rbm import rbm_free_energy as rbm_free_energy

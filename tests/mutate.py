@@ -66,9 +66,60 @@ ENTROPY = "_ops/entropy.py"
 LINEAR, MARGIN, CONTRASTIVE = "_ops/linear.py", "_ops/margin.py", "_ops/contrastive.py"
 ANGLES = "_partition/angles.py"
 ATTENTION, ADDRESSED = "_ops/attention.py", "_partition/addressed.py"
+HOPFIELD, MODERN_HOPFIELD = "_ops/hopfield.py", "_ops/modern_hopfield.py"
 CROSS_ENTROPY, LOGSUMEXP, SOFTMAX = "_ops/cross_entropy.py", "_ops/logsumexp.py", "_ops/softmax.py"
 
 MUTANTS = (
+    # associative memories
+    Mutant(
+        "fields-by-rows",
+        HOPFIELD,
+        "effects = weights.T",
+        "effects = weights",
+        "test_hopfield.py -k test_a_unit_follows_its_row_of_weights",
+    ),
+    Mutant(
+        "a-field-of-0-turns",
+        HOPFIELD,
+        "jnp.where(h < 0, -1, s)",
+        "jnp.where(h < 0, -1, -s)",
+        "test_hopfield.py -k 'test_a_sweep and None and int8'",
+    ),
+    Mutant(
+        "no-state-is-left-alone",
+        HOPFIELD,
+        "jnp.where(kept, course.state, new)",
+        "new",
+        "test_hopfield.py -k 'test_every_state_goes_its_own_way and True'",
+    ),
+    Mutant(
+        "bad-patterns-unseen",
+        MODERN_HOPFIELD,
+        "jnp.where(lax.expand_dims(memory.bad, range(z.ndim - 1)), jnp.nan, z)",
+        "z",
+        "test_modern_hopfield.py -k 'test_a_pattern_that_is_left_out and None'",
+    ),
+    Mutant(
+        "bad-patterns-multiplied",
+        MODERN_HOPFIELD,
+        "jnp.where(jnp.isfinite(a), a, 0)",
+        "a",
+        "test_modern_hopfield.py -k 'test_a_pattern_that_is_left_out and None'",
+    ),
+    Mutant(
+        "implicit-without-its-solve",
+        MODERN_HOPFIELD,
+        "lax.custom_linear_solve(lambda v: v - turned(v), moved, _conjugate_gradients, symmetric=True)",
+        "moved + turned(moved)",
+        "test_modern_hopfield.py -k 'test_what_it_settles_to and each'",
+    ),
+    Mutant(
+        "longest-of-all-patterns",
+        MODERN_HOPFIELD,
+        "jnp.max(lengths, -1, keepdims=True, where=memory.where, initial=0)",
+        "jnp.max(lengths, -1, keepdims=True, initial=0)",
+        "test_modern_hopfield.py -k 'test_a_mask_leaves'",
+    ),
     # labels
     Mutant(
         "label-left-in-its-rest",

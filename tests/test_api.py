@@ -115,9 +115,20 @@ ENERGY = {
     "rbm_log_partition": f"({MACHINE}, *, {WHICH})",
     "rbm_pseudo_log_likelihood": f"(key, visible, {MACHINE}, *, {WHICH})",
 }
+COURSE = "threshold=None, order=None, key=None, synchronous=False"
+HOPFIELD = {
+    "HopfieldRetrieval": "(state, sweeps, settled)",
+    "hopfield_weights": "(patterns)",
+    "hopfield_energy": "(state, weights, *, threshold=None)",
+    "hopfield_update": f"(state, weights, *, {COURSE})",
+    "hopfield_retrieve": f"(state, weights, *, {COURSE}, max_sweeps=100)",
+    "modern_hopfield_energy": "(state, patterns, *, beta, where=None)",
+    "modern_hopfield_retrieve": "(state, patterns, *, values=None, beta, steps=1, where=None)",
+}
 LARGE = HIERARCHICAL | SAMPLED | ADAPTIVE
-OTHERS = ("weighted_mean", "forward_mode", SPATIAL, LINEAR, *LARGE, *MARGIN, *ADDRESSING, *ENERGY)
-SIGNATURES |= LARGE | MARGIN | ADDRESSING | ENERGY
+NO_LOGITS = LARGE | MARGIN | ADDRESSING | ENERGY | HOPFIELD
+OTHERS = ("weighted_mean", "forward_mode", SPATIAL, LINEAR, *NO_LOGITS)
+SIGNATURES |= NO_LOGITS
 OPERATORS = [name for name in SIGNATURES if name not in OTHERS]
 THREE_NAMES = [name for name in OPERATORS if "temperature" in SIGNATURES[name]]
 LOSSES = (DIST, INT)

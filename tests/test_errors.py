@@ -12,7 +12,7 @@ import pytest
 from jax.sharding import AxisType, PartitionSpec
 
 import jsoftmax
-from jsoftmax._core import check, check_attention, check_energy
+from jsoftmax._core import check, check_attention, check_energy, check_hopfield
 
 INT = "softmax_cross_entropy_with_integer_labels"
 DIST = "softmax_cross_entropy"
@@ -614,11 +614,63 @@ def energy_rows():
     yield "rbm_log_partition", large, ValueError, ("`weight` must have a layer of at most 20 units", "(21, 22)")
 
 
+def hopfield_rows():
+    """The same of associative memories."""
+    signs = np.ones((2, 4), np.int8)
+    network = {"state": signs, "weights": full((4, 4))}
+    lopsided = full((4, 4))
+    lopsided[0, 1] = 0
+    yield "hopfield_weights", {"patterns": full(4)}, ValueError, ("`patterns` must have shape (M, D)", "got (4,)")
+    yield "hopfield_weights", {"patterns": signs > 0}, TypeError, ("`patterns` must be a floating or", "dtype bool")
+    of_all = (
+        ({"state": signs.astype(np.uint8)}, TypeError, "`state` must be of a dtype that has −1", "got uint8"),
+        ({"state": full((2, 3))}, ValueError, "`state` must have the 4 units of `weights`", "got (2, 3)"),
+        ({"state": np.float32(1)}, ValueError, "`state` must have the 4 units of `weights`", "got ()"),
+        ({"weights": full((4, 3))}, ValueError, "`weights` must have shape (D, D)", "got (4, 3)"),
+        ({"weights": lopsided}, ValueError, "`weights` must be symmetric"),
+        ({"threshold": full(3)}, ValueError, "`threshold` must broadcast", "got shape (3,)"),
+    )
+    of_updates = (
+        ({"order": full(4)}, TypeError, "`order` must be integers", "got dtype float32"),
+        ({"order": np.arange(3)}, ValueError, "`order` must name each of the 4 units once", "got shape (3,)"),
+        ({"order": np.zeros(4, int)}, ValueError, "`order` must name each of the 4 units once", "got some twice"),
+        ({"order": np.arange(4), "synchronous": True}, ValueError, "give one of `order`", "`order` and synchronous"),
+        ({"order": np.arange(4), "key": 0}, ValueError, "give one of `order`", "got `order` and `key`"),
+    )
+    for name in ("hopfield_energy", "hopfield_update", "hopfield_retrieve"):
+        for changed, exception, *wanted in of_all + (() if name == "hopfield_energy" else of_updates):
+            yield name, network | changed, exception, wanted
+    for most, exception, got in ((0, ValueError, "at least 1, got 0"), (2.0, TypeError, "an int, got float")):
+        yield "hopfield_retrieve", network | {"max_sweeps": most}, exception, ("`max_sweeps` must be", got)
+    memory = {"state": full((2, 4)), "patterns": full((3, 4)), "beta": 1.0}
+    for name in ("modern_hopfield_energy", "modern_hopfield_retrieve"):
+        for changed, exception, *wanted in (
+            ({"state": full((2, 3))}, ValueError, "as many features on their last axis", "(2, 3) and (3, 4)"),
+            ({"patterns": full(4)}, ValueError, "`patterns` must have shape (M, D)", "got (4,)"),
+            ({"beta": full(3)}, ValueError, "`beta` must broadcast", "got shape (3,)"),
+            ({"where": full(3)}, TypeError, "`where` must be boolean", "got dtype float32"),
+            ({"where": np.ones((3, 3), bool)}, ValueError, "`where` must broadcast", "got shape (3, 3)"),
+        ):
+            yield name, memory | changed, exception, wanted
+    for changed, exception, *wanted in (
+        ({"values": full(3)}, ValueError, "`values` must have shape (M, D)", "got (3,)"),
+        (
+            {"values": full((2, 5))},
+            ValueError,
+            "`values` must have a row for each of the 3 patterns",
+            "got shape (2, 5)",
+        ),
+        ({"steps": 0}, ValueError, "`steps` must be at least 1", "got 0"),
+        ({"steps": 1.5}, TypeError, "`steps` must be an int", "got float"),
+    ):
+        yield "modern_hopfield_retrieve", memory | changed, exception, wanted
+
+
 TABLE = [
-    *(*rows(), *tree_rows(), *sampled_rows(), *adaptive_rows(), *margin_rows()),
-    *(*attention_rows(), *energy_rows()),
+    *(*rows(), *tree_rows(), *sampled_rows(), *adaptive_rows()),
+    *(*margin_rows(), *attention_rows(), *energy_rows(), *hopfield_rows()),
 ]
-CHECKS = check, check_attention, check_energy
+CHECKS = check, check_attention, check_energy, check_hopfield
 
 
 def check_message(name, error, exception, fragments):

@@ -28,6 +28,8 @@ SIDEWAYS = {
     ("rbm", "logmeanexp"),
     ("rbm", "logsumexp"),
     ("rbm", "softmax"),
+    ("modern_hopfield", "logmeanexp"),
+    ("modern_hopfield", "softmax"),
     ("sampled", "cross_entropy"),
     ("spatial", "cross_entropy"),
 }  # inside _ops: (composed operator, finished operator it stands on)
