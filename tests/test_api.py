@@ -93,7 +93,12 @@ MARGIN = {
     "margin_annealing": "(base=1000.0, gamma=0.12, power=1.0, minimum=5.0)",
     "contrastive_cross_entropy": f"(queries, documents, *, beta, where=None, symmetric=False, {TO_THE_END})",
 }
-LARGE = HIERARCHICAL | SAMPLED | ADAPTIVE
+ADDRESSING = {
+    "content_addressing": "(keys, memory, *, beta=1.0, temperature=None, where=None)",
+    "soft_argmax": "(x, axis=-1, *, beta=1.0, temperature=None, base=None, where=None, coordinates='pixels', "
+    "keepdims=False)",
+}
+LARGE = HIERARCHICAL | SAMPLED | ADAPTIVE | ADDRESSING
 OTHERS = ("weighted_mean", "forward_mode", SPATIAL, LINEAR, *LARGE, *MARGIN)
 SIGNATURES |= LARGE | MARGIN
 OPERATORS = [name for name in SIGNATURES if name not in OTHERS]
