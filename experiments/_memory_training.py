@@ -11,7 +11,13 @@ import optax
 from tqdm import tqdm
 
 from experiments._memory_episodes import drawn
-from jsoftmax import content_addressing, cosine_logits, softmax, softmax_cross_entropy_with_integer_labels
+from jsoftmax import (
+    content_addressing,
+    cosine_logits,
+    dot_product_attention,
+    softmax,
+    softmax_cross_entropy_with_integer_labels,
+)
 
 
 class Method(NamedTuple):
@@ -82,7 +88,8 @@ def step_of(cosine, learning_rate, steps):
     optimiser = optax.adam(optax.cosine_decay_schedule(learning_rate, steps))
 
     def loss(parameters, keys, queries, asked):
-        scores, beta = scores_of(parameters, keys, queries, cosine), jnp.exp(parameters["log_beta"])
+        k, q, beta = keys @ parameters["key"], queries @ parameters["query"], jnp.exp(parameters["log_beta"])
+        scores = jax.vmap(cosine_logits)(q, k) if cosine else jnp.einsum("bqd,bmd->bqm", q, k)
         # the weight of the right slot is the probability of its value; its logarithm is taken before it can underflow
         return softmax_cross_entropy_with_integer_labels(scores, asked, beta=beta).mean()
 
@@ -98,12 +105,6 @@ def step_of(cosine, learning_rate, steps):
     return optimiser, take
 
 
-def scores_of(parameters, keys, queries, cosine):
-    """[B, Q, M]: cosines, or products."""
-    k, q = keys @ parameters["key"], queries @ parameters["query"]
-    return jax.vmap(cosine_logits)(q, k) if cosine else jnp.einsum("bqd,bmd->bqm", q, k)
-
-
 def judge(parameters, text, method, episodes, hard=False):
     """How the slots are addressed and what is read, as numbers."""
     beta = np.float32(np.inf) if hard else np.exp(parameters["log_beta"])
@@ -114,12 +115,15 @@ def judge(parameters, text, method, episodes, hard=False):
 @functools.partial(jax.jit, static_argnums=(3,))
 def _judged(parameters, given, beta, cosine):
     keys, queries, values, asked = given
+    k, q = keys @ parameters["key"], queries @ parameters["query"]
     if cosine:
-        w = content_addressing(queries @ parameters["query"], keys @ parameters["key"], beta=beta)
+        w = content_addressing(q, k, beta=beta)
+        read = w @ values
     else:
-        w = softmax(scores_of(parameters, keys, queries, False), beta=beta)
+        w = softmax(jnp.einsum("bqd,bmd->bqm", q, k), beta=beta)
+        read = dot_product_attention(q[:, :, None], k[:, :, None], values[:, :, None], beta=beta)[:, :, 0]
     right = jnp.take_along_axis(w, asked[..., None], -1)[..., 0]
-    read, wanted = w @ values, jnp.take_along_axis(values, asked[..., None], 1)
+    wanted = jnp.take_along_axis(values, asked[..., None], 1)
     return {
         "accuracy": jnp.mean(jnp.argmax(w, -1) == asked),
         "entropy": -jnp.mean(jnp.sum(jnp.where(w > 0, w * jnp.log(jnp.where(w > 0, w, 1)), 0), -1)),

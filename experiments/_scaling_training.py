@@ -12,7 +12,7 @@ import optax
 
 from experiments._digits import load_digits
 from experiments._sweep import jacobian_norm
-from jsoftmax import softmax, softmax_cross_entropy_with_integer_labels
+from jsoftmax import dot_product_attention, softmax, softmax_cross_entropy_with_integer_labels
 
 WATCHED = 64  # test images whose attention is measured
 
@@ -46,16 +46,20 @@ def initial(rng, width, dimension):
     return {k: a.astype(np.float32) for k, a in parameters.items()} | {"readout": np.zeros((dimension, 10), np.float32)}
 
 
-def scores_and_values(parameters, images):
-    """(scores q·k [N, 16, 16], values [N, 16, d])."""
+def heads(parameters, images):
+    """(query, key, value), each [N, 16, 1, d]: one head."""
     tokens = _normed(images @ parameters["embed"] + parameters["place"][None])
-    query, key, value = (tokens @ parameters[name] for name in ("query", "key", "value"))
-    return jnp.einsum("ntd,nsd->nts", query, key), value
+    return [(tokens @ parameters[name])[:, :, None] for name in ("query", "key", "value")]
+
+
+def scores(parameters, images):
+    """Products q·k [N, 16, 16]."""
+    query, key, _ = heads(parameters, images)
+    return jnp.einsum("ntod,nsod->nts", query, key)
 
 
 def logits(parameters, images, beta):
-    scores, value = scores_and_values(parameters, images)
-    return (softmax(scores, beta=beta) @ value).mean(1) @ parameters["readout"]
+    return dot_product_attention(*heads(parameters, images), beta=beta).mean((1, 2)) @ parameters["readout"]
 
 
 def _normed(x):
@@ -116,12 +120,12 @@ def _chunk(parameters, state, images, labels, some, beta, rate):
 @jax.jit
 def _watch(parameters, images, labels, beta):
     def of_seed(parameters):
-        scores, _ = scores_and_values(parameters, images[:WATCHED])
-        norm = jacobian_norm(scores * beta, 1.0)
+        products = scores(parameters, images[:WATCHED])
+        norm = jacobian_norm(products * beta, 1.0)
         return {
             "gradient_mean": norm.mean(),
             "gradient_median": jnp.median(norm),
-            "largest_weight": softmax(scores, beta=beta).max(-1).mean(),
+            "largest_weight": softmax(products, beta=beta).max(-1).mean(),
             "accuracy": jnp.mean(jnp.argmax(logits(parameters, images, beta), -1) == labels),
         }
 

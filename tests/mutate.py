@@ -63,6 +63,7 @@ CHOSEN, SAMPLED, SAMPLERS = "_partition/chosen.py", "_ops/sampled.py", "_ops/sam
 LABELLED, LAYER, STREAMED = "_partition/labelled.py", "_partition/layer.py", "_partition/streamed.py"
 LINEAR, MARGIN, CONTRASTIVE = "_ops/linear.py", "_ops/margin.py", "_ops/contrastive.py"
 ANGLES, ADDRESSING = "_partition/angles.py", "_ops/addressing.py"
+ATTENTION, ADDRESSED = "_ops/attention.py", "_partition/addressed.py"
 CROSS_ENTROPY, LOGSUMEXP, SOFTMAX = "_ops/cross_entropy.py", "_ops/logsumexp.py", "_ops/softmax.py"
 
 MUTANTS = (
@@ -504,8 +505,8 @@ MUTANTS = (
     Mutant(
         "merge-loses-a-tie",
         "_partition/merge.py",
-        "lead + (1 + tail) * accurate.exp(t)",
-        "lead + tail * accurate.exp(t)",
+        "lead + (1 + tail) * kept",
+        "lead + tail * kept",
         "test_merge.py -k '1.0 and tie'",
     ),
     # dtypes
@@ -1180,6 +1181,84 @@ MUTANTS = (
         "_, moved = jax.jvp(whole, primals[:5], tangents[:5])",
         "moved = jax.tree.map(jnp.zeros_like, bars)",
         "test_linear_rules.py -k second_order",
+    ),
+    # attention
+    Mutant(
+        "attention-to-the-next-key",
+        ADDRESSED,
+        "(1, 1, 1, 1, keys), 4) <= index",
+        "(1, 1, 1, 1, keys), 4) <= index + 1",
+        "test_attention.py -k 'options and -causal-None'",
+    ),
+    Mutant(
+        "attention-of-the-last-block-left-out",
+        "_core/blocks.py",
+        "jnp.minimum(whole, -(-needed // block))",
+        "jnp.minimum(whole, needed // block)",
+        "test_attention.py -k 'options and causal and 3'",
+    ),
+    Mutant(
+        "attention-hidden-key-leaks",
+        ADDRESSED,
+        "_read(s_bar, _settled(a.key))",
+        "_read(s_bar, a.key)",
+        "test_attention.py -k 'hidden and nan'",
+    ),
+    Mutant(
+        "attention-value-not-marked",
+        ADDRESSED,
+        "key=jnp.where(bad, jnp.nan, a.key), value",
+        "key=a.key, value",
+        "test_attention.py -k poisoned",
+    ),
+    Mutant(
+        "attention-peak-cancels",
+        ADDRESSED,
+        "jnp.where(here, 0, _with_each(g_v, part.value) - at) + level",
+        "_with_each(g_v, part.value) - at + (level - 1) + 1",
+        "test_attention.py -k confident",
+    ),
+    Mutant(
+        "attention-tail-without-its-peak",
+        ADDRESSED,
+        "below + kept * (below_tail + own_tail * at_tail)",
+        "below + kept * below_tail",
+        "test_attention.py -k 'options and 3'",
+    ),
+    Mutant(
+        "attention-log-z-constant",
+        ADDRESSED,
+        "z_bar + p * log_z_bar",
+        "z_bar + 0 * p * log_z_bar",
+        "test_attention.py -k 'options and None'",
+    ),
+    Mutant(
+        "attention-beta-from-its-origin",
+        ADDRESSED,
+        "moved + log_z_bar * limits.held(origin, a.beta, stats.excess)",
+        "moved + 0 * log_z_bar",
+        "test_attention.py -k 'options and None'",
+    ),
+    Mutant(
+        "attention-bias-before-the-order",
+        ADDRESSED,
+        "gap(s, a.beta, where, origin) + a.bias",
+        "gap(s, a.beta, where, origin) + jnp.where(jnp.isinf(a.beta), 0, a.bias)",
+        "test_attention.py -k 'limits and bias'",
+    ),
+    Mutant(
+        "attention-heads-mixed",
+        ATTENTION,
+        "q.reshape(*q.shape[:2], k, n // k, q.shape[-1]).transpose(0, 2, 3, 1, 4)",
+        "q.reshape(*q.shape[:2], n // k, k, q.shape[-1]).transpose(0, 3, 2, 1, 4)",
+        "test_attention.py -k 'options and None'",
+    ),
+    Mutant(
+        "attention-keeps-its-scores",
+        ATTENTION,
+        "keys if few or keys <= AT_ONCE else KEYS",
+        "keys if few or keys <= 2**20 else KEYS",
+        "test_attention.py -k temporaries",
     ),
 )
 

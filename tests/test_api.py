@@ -97,10 +97,12 @@ ADDRESSING = {
     "content_addressing": "(keys, memory, *, beta=1.0, temperature=None, where=None)",
     "soft_argmax": "(x, axis=-1, *, beta=1.0, temperature=None, base=None, where=None, coordinates='pixels', "
     "keepdims=False)",
+    "dot_product_attention": "(query, key, value, *, beta=None, where=None, bias=None, is_causal=False, "
+    "return_logsumexp=False, block_size=None)",
 }
-LARGE = HIERARCHICAL | SAMPLED | ADAPTIVE | ADDRESSING
-OTHERS = ("weighted_mean", "forward_mode", SPATIAL, LINEAR, *LARGE, *MARGIN)
-SIGNATURES |= LARGE | MARGIN
+LARGE = HIERARCHICAL | SAMPLED | ADAPTIVE
+OTHERS = ("weighted_mean", "forward_mode", SPATIAL, LINEAR, *LARGE, *MARGIN, *ADDRESSING)
+SIGNATURES |= LARGE | MARGIN | ADDRESSING
 OPERATORS = [name for name in SIGNATURES if name not in OTHERS]
 THREE_NAMES = [name for name in OPERATORS if "temperature" in SIGNATURES[name]]
 LOSSES = (DIST, INT)

@@ -12,7 +12,7 @@ import pytest
 from jax.sharding import AxisType, PartitionSpec
 
 import jsoftmax
-from jsoftmax._core import check
+from jsoftmax._core import check, check_attention
 
 INT = "softmax_cross_entropy_with_integer_labels"
 DIST = "softmax_cross_entropy"
@@ -552,7 +552,50 @@ def addressing_rows():
         yield "soft_argmax", given, exception, wanted
 
 
-TABLE = [*rows(), *tree_rows(), *sampled_rows(), *adaptive_rows(), *margin_rows(), *addressing_rows()]
+def attention_rows():
+    """The same of queries, keys and values."""
+    memory = {"query": full((2, 5, 4, 3)), "key": full((2, 6, 2, 3)), "value": full((2, 6, 2, 7))}
+    for changed, exception, *wanted in (
+        ({"query": full((5, 3))}, ValueError, "`query` must have shape (B, T, N, H) or (T, N, H)", "got (5, 3)"),
+        ({"key": full((6, 2, 3))}, ValueError, "`key` must have shape (2, S, K, 3)", "got (6, 2, 3)"),
+        ({"key": full((2, 6, 2, 4))}, ValueError, "`key` must have shape (2, S, K, 3)", "got (2, 6, 2, 4)"),
+        (
+            {"value": full((2, 5, 2, 7))},
+            ValueError,
+            "`value` must have the shape of `key` (2, 6, 2, 3)",
+            "(2, 5, 2, 7)",
+        ),
+        (
+            {"key": full((2, 6, 3, 3)), "value": full((2, 6, 3, 3))},
+            ValueError,
+            "the 4 heads of `query` must be a multiple",
+            "got 3",
+        ),
+        ({"query": memory["query"].astype(bool)}, TypeError, "`query` must be a floating or integer", "got dtype bool"),
+        ({"beta": full(3)}, ValueError, "`beta` must broadcast", "got shape (3,)"),
+        ({"where": full((5, 6))}, TypeError, "`where` must be boolean", "got dtype float32", "go to `bias`"),
+        (
+            {"where": np.ones((2, 5, 6), bool)},
+            ValueError,
+            "`where` must broadcast to the scores",
+            "got shape (2, 5, 6)",
+        ),
+        ({"bias": full((5, 5))}, ValueError, "`bias` must broadcast to the scores (B, N, T, S)", "got shape (5, 5)"),
+        ({"bias": np.ones((5, 6), bool)}, TypeError, "`bias` must be a floating or integer array", "got dtype bool"),
+        ({"block_size": (4, 0)}, ValueError, "`block_size` must be a positive int", "got (4, 0)"),
+    ):
+        yield "dot_product_attention", memory | changed, exception, wanted
+
+
+TABLE = [
+    *rows(),
+    *tree_rows(),
+    *sampled_rows(),
+    *adaptive_rows(),
+    *margin_rows(),
+    *addressing_rows(),
+    *attention_rows(),
+]
 
 
 def check_message(name, error, exception, fragments):
@@ -649,14 +692,21 @@ def test_a_mesh_axis_that_is_not_there_is_jax_own_error():
             getattr(jsoftmax, operator)(**arguments(operator), axis_name="model")
 
 
+CHECKS = {inspect.getfile(module): inspect.getsource(module) for module in (check, check_attention)}
+
+
 def lines_of_checks(error):
-    return {entry.lineno + 1 for entry in error.traceback if str(entry.path) == check.__file__}
+    return {(str(entry.path), entry.lineno + 1) for entry in error.traceback if str(entry.path) in CHECKS}
 
 
 def test_every_way_to_refuse_is_in_the_table():
     """One row at least for each `raise` of the checks, but for what only a mesh or a trace can show."""
-    tree = ast.parse(inspect.getsource(check))
-    raised = [node for node in ast.walk(tree) if isinstance(node, ast.Raise)]
+    raised = [
+        (path, node.lineno, node.end_lineno)
+        for path, source in CHECKS.items()
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Raise)
+    ]
     seen = set()
     for name, given, *_ in TABLE:
         with pytest.raises((TypeError, ValueError)) as error:
@@ -666,5 +716,5 @@ def test_every_way_to_refuse_is_in_the_table():
     with pytest.raises(TypeError) as error:
         jax.jit(jsoftmax.huffman_tree)(jnp.ones(3))
     seen |= lines_of_checks(error)
-    missed = [node.lineno for node in raised if not seen & set(range(node.lineno, node.end_lineno + 1))]
+    missed = [(path, a) for path, a, z in raised if not seen & {(path, line) for line in range(a, z + 1)}]
     assert missed == []

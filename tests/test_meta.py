@@ -50,7 +50,7 @@ NO_OPERATOR = {
     *("sampled_softmax_loss", "nce_loss", "negative_sampling_loss"),
     *("arcface_loss", "cosface_loss", "am_softmax_loss", "sphereface_loss", "large_margin_softmax_loss"),
     *("combined_margin_loss", "cosine_logits", "margin_logits", "margin_annealing", "contrastive_cross_entropy"),
-    *("content_addressing", "soft_argmax"),
+    *("content_addressing", "soft_argmax", "dot_product_attention"),
     *("AdaptiveWeights", "adaptive_weights", "adaptive_softmax_loss", "adaptive_log_prob", "adaptive_predict"),
 }  # a reduction, a context, a table, and those that have other arguments and tests of their own
 

@@ -30,28 +30,34 @@ def sizes(classes: int, given: tuple[int | None, int | None], cut: tuple[int, in
     return tokens or max(TOKENS, LOGITS // max(classes, 1)), min(part or classes, max(classes, 1))
 
 
-def over_rows(f: Callable[..., Any], carry: Any, rows: Any, block: int) -> tuple[Any, Any]:
+def over_rows(
+    f: Callable[..., Any], carry: Any, rows: Any, block: int, axis: int = 0, adjacent: bool = False
+) -> tuple[Any, Any]:
     """f(carry, rows of a block) → (carry, results), block after block.
 
-    `rows` is a tree of arrays with the rows on axis 0, or with size 1 there, and None. The blocks are equal, so there
-    may be rows of zeros that are none. A block takes every so manieth row: rows spread over devices stay there.
+    `rows` is a tree of arrays with the rows on `axis`, or with size 1 there, and None. The blocks are equal, so there
+    may be rows of zeros that are none. A block takes every so manieth row, so that rows spread over devices stay there,
+    or `adjacent` ones.
     """
-    size = max((a.shape[0] for a in jax.tree.leaves(rows)), default=0)
+    size = max((a.shape[axis] for a in jax.tree.leaves(rows)), default=0)
     blocks = count(size, block)
     if blocks == 1:
         return f(carry, rows)
     each = -(-size // blocks)
+    shape, of_block = ((blocks, each), axis) if adjacent else ((each, blocks), axis + 1)
 
     def cut(a):
-        a = jnp.pad(a, [(0, each * blocks - size)] + [(0, 0)] * (a.ndim - 1)) if each * blocks != size else a
-        return jnp.moveaxis(a.reshape(each, blocks, *a.shape[1:]), 1, 0)
+        padding = [(0, each * blocks - size if i == axis else 0) for i in range(a.ndim)]
+        a = jnp.pad(a, padding) if each * blocks != size else a
+        return jnp.moveaxis(a.reshape(*a.shape[:axis], *shape, *a.shape[axis + 1 :]), of_block, 0)
 
     def join(a):
-        a = jnp.moveaxis(a, 0, 1)
-        return a.reshape(each * blocks, *a.shape[2:])[:size]
+        a = jnp.moveaxis(a, 0, of_block)
+        a = a.reshape(*a.shape[:axis], each * blocks, *a.shape[axis + 2 :])
+        return lax.slice_in_dim(a, 0, size, axis=axis)
 
     leaves, tree = jax.tree.flatten(rows)
-    split = [a.shape[0] == size for a in leaves]
+    split = [a.shape[axis] == size for a in leaves]
 
     def body(carry, taken):
         parts = iter(taken)
@@ -62,13 +68,17 @@ def over_rows(f: Callable[..., Any], carry: Any, rows: Any, block: int) -> tuple
     return carry, jax.tree.map(join, results)
 
 
-def over_slices(f: Callable[..., Any], carry: Any, size: int, block: int) -> Any:
-    """f(carry, start, length) → carry for the blocks of range(size): equal ones in a loop, and what is left."""
+def over_slices(f: Callable[..., Any], carry: Any, size: int, block: int, needed: Any = None) -> Any:
+    """f(carry, start, length) → carry for the blocks of range(size): equal ones in a loop, and what is left.
+
+    If only the first `needed` matter, a number that may be traced, the loop ends there.
+    """
     whole = size // block
+    turns = whole if needed is None else jnp.minimum(whole, -(-needed // block))
 
     def body(k, carry):
         return f(carry, k * block, block)
 
-    carry = lax.fori_loop(0, whole, body, carry) if whole > 1 else (f(carry, 0, block) if whole else carry)
+    carry = lax.fori_loop(0, turns, body, carry) if whole > 1 else (f(carry, 0, block) if whole else carry)
     rest = size - whole * block
     return f(carry, whole * block, rest) if rest else carry

@@ -16,7 +16,12 @@ from jsoftmax._partition.reference import Statistics
 
 
 def merge(a: Statistics, b: Statistics, beta: Rows) -> Statistics:
-    """Statistics of the union of two disjoint sets of classes under one β.
+    """Statistics of the union of two disjoint sets of classes under one β."""
+    return leading(a, b, beta)[0]
+
+
+def leading(a: Statistics, b: Statistics, beta: Rows) -> tuple[Statistics, Rows, Rows]:
+    """(Statistics of the union, whether the peak is that of `a`, what a mass of the other set counts).
 
     Of equal peaks, s' = s_a + (1 + s_b): 1 is added once and never subtracted, so a small s_a is not rounded away.
     """
@@ -27,8 +32,10 @@ def merge(a: Statistics, b: Statistics, beta: Rows) -> Statistics:
     tail_peak, tail = jnp.where(a_leads, b.peak, a.peak), jnp.where(a_leads, b.excess, a.excess)
     # an empty tail has peak 0, which may lie beyond the lead's: no exponential of it
     t = reference.gap(jnp.where(tail == -1, lead_peak, tail_peak), beta, None, lead_peak)
+    kept = accurate.exp(t)
     # a NaN never leads in a comparison, and must not be lost
-    return Statistics(jnp.where(jnp.isnan(tail_peak), tail_peak, lead_peak), lead + (1 + tail) * accurate.exp(t))
+    peak = jnp.where(jnp.isnan(tail_peak), tail_peak, lead_peak)
+    return Statistics(peak, lead + (1 + tail) * kept), a_leads, kept
 
 
 def over_devices(stats: Statistics, beta: Rows | None, names: tuple[str, ...]) -> Statistics:
