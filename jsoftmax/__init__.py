@@ -9,6 +9,8 @@ from jsoftmax._ops.adaptive import adaptive_log_prob as adaptive_log_prob
 from jsoftmax._ops.adaptive import adaptive_predict as adaptive_predict
 from jsoftmax._ops.adaptive import adaptive_softmax_loss as adaptive_softmax_loss
 from jsoftmax._ops.adaptive import adaptive_weights as adaptive_weights
+from jsoftmax._ops.addressing import content_addressing as content_addressing
+from jsoftmax._ops.addressing import soft_argmax as soft_argmax
 from jsoftmax._ops.attention import dot_product_attention as dot_product_attention
 from jsoftmax._ops.contrastive import contrastive_cross_entropy as contrastive_cross_entropy
 from jsoftmax._ops.cross_entropy import softmax_cross_entropy as softmax_cross_entropy

@@ -64,7 +64,7 @@ LABELLED, LAYER, STREAMED = "_partition/labelled.py", "_partition/layer.py", "_p
 DIVERGENCE, DECISION, RBM = "_partition/divergence.py", "_partition/decision.py", "_ops/rbm.py"
 ENTROPY = "_ops/entropy.py"
 LINEAR, MARGIN, CONTRASTIVE = "_ops/linear.py", "_ops/margin.py", "_ops/contrastive.py"
-ANGLES = "_partition/angles.py"
+ANGLES, ADDRESSING = "_partition/angles.py", "_ops/addressing.py"
 ATTENTION, ADDRESSED = "_ops/attention.py", "_partition/addressed.py"
 HOPFIELD, MODERN_HOPFIELD = "_ops/hopfield.py", "_ops/modern_hopfield.py"
 CROSS_ENTROPY, LOGSUMEXP, SOFTMAX = "_ops/cross_entropy.py", "_ops/logsumexp.py", "_ops/softmax.py"
@@ -1207,6 +1207,55 @@ MUTANTS = (
         "lax.axis_index(names) * a.shape[0] if",
         "0 * a.shape[0] if",
         "test_contrastive.py -k devices",
+    ),
+    Mutant(
+        "masked-slot-in-a-product",
+        ADDRESSING,
+        "jnp.where(there, memory, 0))",
+        "memory)",
+        "test_addressing.py -k left_out",
+    ),
+    Mutant(
+        "live-slot-that-is-no-number",
+        ADDRESSING,
+        "z + jnp.where(here & there, 0, jnp.nan)",
+        "z + jnp.where(here, 0, jnp.nan)",
+        "test_addressing.py -k left_out",
+    ),
+    Mutant(
+        "place-from-zero",
+        ADDRESSING,
+        "return first + total(p * (c - first), axes)",
+        "return first",
+        "test_addressing.py -k 'place or far_end or second_order'",
+    ),
+    Mutant(
+        "pull-from-zero",
+        ADDRESSING,
+        "(_of_live(c, x, where) - e) for",
+        "(_of_live(c, x, where) - 0 * e) for",
+        "test_addressing.py -k far_end",
+    ),
+    Mutant(
+        "coordinate-of-nothing",
+        ADDRESSING,
+        "jnp.where(live(x, where), c, 0)",
+        "c + 0 * x",
+        "test_addressing.py -k masked_is_not_seen",
+    ),
+    Mutant(
+        "coordinate-without-gradient",
+        ADDRESSING,
+        "ax.sum_to(p * g, c.shape)",
+        "ax.sum_to(0 * p * g, c.shape)",
+        "test_addressing.py -k 'each_axis or second_order'",
+    ),
+    Mutant(
+        "edges-at-centers",
+        ADDRESSING,
+        'n if usual == "edges" else',
+        'n if usual == "" else',
+        "test_addressing.py -k usual",
     ),
     Mutant(
         "one-way-twice",

@@ -94,6 +94,9 @@ MARGIN = {
     "contrastive_cross_entropy": f"(queries, documents, *, beta, where=None, symmetric=False, {TO_THE_END})",
 }
 ADDRESSING = {
+    "content_addressing": "(keys, memory, *, beta=1.0, temperature=None, where=None)",
+    "soft_argmax": "(x, axis=-1, *, beta=1.0, temperature=None, base=None, where=None, coordinates='pixels', "
+    "keepdims=False)",
     "dot_product_attention": "(query, key, value, *, beta=None, where=None, bias=None, is_causal=False, "
     "return_logsumexp=False, block_size=None)",
 }

@@ -512,6 +512,46 @@ def margin_rows():
         yield EVEN, drawn | changed, exception, wanted
 
 
+def addressing_rows():
+    pair, maps = {"keys": full((3, 5)), "memory": full((4, 5))}, {"x": X3, "axis": (0, 2)}
+    several = {"keys": full((2, 3, 5)), "memory": full((2, 4, 5))}
+    for given, exception, *wanted in (
+        (pair | {"keys": X.astype(bool)}, TypeError, "`keys` must be a floating or integer array", "dtype bool"),
+        (pair | {"memory": [[SECRET]]}, TypeError, "`memory` must be an array", "got list"),
+        (pair | {"memory": full(5)}, ValueError, "`memory` must have shape (M, D)", "got (5,)"),
+        (pair | {"keys": full(())}, ValueError, "`keys` must have the leading axes", "shape (..., 5), got ()"),
+        (pair | {"keys": full((3, 4))}, ValueError, "`keys` must have the leading axes", "shape (..., 5), got (3, 4)"),
+        (several | {"keys": full((3, 5))}, ValueError, "leading axes of `memory` (2, 4, 5)", "(2, ..., 5), got (3, 5)"),
+        (several | {"keys": full(5)}, ValueError, "`keys` must have the leading axes", "got (5,)"),
+        (pair | {"beta": full((3, 4))}, ValueError, "`beta` must broadcast", "got shape (3, 4)"),
+        (pair | {"beta": 2.0, "temperature": 1.0}, ValueError, "give one of", "`beta` and `temperature`"),
+        (pair | {"where": full((3, 4))}, TypeError, "`where` must be boolean", "got dtype float32"),
+        (
+            several | {"where": np.ones((2, 4), bool)},
+            ValueError,
+            "`where` must broadcast",
+            "(2, 3, 4), got shape (2, 4)",
+        ),
+    ):
+        yield "content_addressing", given, exception, wanted
+    for given, exception, *wanted in (
+        (maps | {"x": X3.astype(bool)}, TypeError, "`x` must be a floating or integer array", "got dtype bool"),
+        (maps | {"axis": 3}, ValueError, "`axis` must be in [-3, 3)", "got 3"),
+        (maps | {"axis": ()}, ValueError, "`axis` must name an axis, got ()", "shape (2, 3, 5)"),
+        (maps | {"axis": 1.0}, TypeError, "`axis` must be an int", "got float"),
+        (maps | {"beta": full((2, 1, 5))}, ValueError, "`beta` must broadcast", "(3,), got shape (2, 1, 5)"),
+        (maps | {"beta": 2.0, "base": 1.0}, ValueError, "give one of", "`beta` and `base`"),
+        (maps | {"where": np.ones(4, bool)}, ValueError, "`where` must broadcast", "got shape (4,)"),
+        (maps | {"coordinates": "middle"}, ValueError, "`coordinates` must be one of pixels, ce", "got 'middle'"),
+        (maps | {"coordinates": full(2)}, ValueError, "tuple of 2 arrays, one for each of the axes, got ndarray"),
+        (maps | {"coordinates": (full(2),)}, ValueError, "`coordinates` must be pixels, centers, edges or", "got 1"),
+        (maps | {"coordinates": (full(2), full(4))}, ValueError, "for each of the 5 indices", "got shape (4,)"),
+        (maps | {"coordinates": (full(2), np.ones(5, bool))}, TypeError, "`coordinates` must be a fl", "dtype bool"),
+        (maps | {"axis": 1, "coordinates": (full(3),)}, TypeError, "`coordinates` must be an array", "got tuple"),
+    ):
+        yield "soft_argmax", given, exception, wanted
+
+
 def attention_rows():
     """The same of queries, keys and values."""
     memory = {"query": full((2, 5, 4, 3)), "key": full((2, 6, 2, 3)), "value": full((2, 6, 2, 7))}
@@ -668,7 +708,7 @@ def hopfield_rows():
 
 TABLE = [
     *(*rows(), *tree_rows(), *sampled_rows(), *adaptive_rows()),
-    *(*margin_rows(), *attention_rows(), *energy_rows(), *hopfield_rows()),
+    *(*margin_rows(), *addressing_rows(), *attention_rows(), *energy_rows(), *hopfield_rows()),
 ]
 CHECKS = check, check_attention, check_energy, check_hopfield
 

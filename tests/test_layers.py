@@ -14,6 +14,8 @@ LAYERS = ("_core", "_partition", "_ops", "__init__")  # each may import those be
 SIDEWAYS = {
     ("adaptive", "linear"),
     ("adaptive", "softmax"),
+    ("addressing", "margin"),
+    ("addressing", "softmax"),
     ("contrastive", "cross_entropy"),
     ("contrastive", "margin"),
     ("energy", "logsumexp"),
