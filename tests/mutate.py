@@ -1305,14 +1305,14 @@ MUTANTS = (
         ADDRESSED,
         "(1, 1, 1, 1, keys), 4) <= index",
         "(1, 1, 1, 1, keys), 4) <= index + 1",
-        "test_attention.py -k 'options and -causal-None'",
+        "test_attention.py -k 'options and None-True'",
     ),
     Mutant(
         "attention-of-the-last-block-left-out",
         "_core/blocks.py",
         "jnp.minimum(whole, -(-needed // block))",
         "jnp.minimum(whole, needed // block)",
-        "test_attention.py -k 'options and causal and 3'",
+        "test_attention.py -k 'options and block11'",
     ),
     Mutant(
         "attention-hidden-key-leaks",
@@ -1340,7 +1340,7 @@ MUTANTS = (
         ADDRESSED,
         "below + kept * (below_tail + own_tail * at_tail)",
         "below + kept * below_tail",
-        "test_attention.py -k 'options and 3'",
+        "test_attention.py -k 'options and block11'",
     ),
     Mutant(
         "attention-log-z-constant",
