@@ -1299,6 +1299,14 @@ MUTANTS = (
         "moved = jax.tree.map(jnp.zeros_like, bars)",
         "test_linear_rules.py -k second_order",
     ),
+    # rules
+    Mutant(
+        "rule-taken-apart-by-a-loop",
+        "_core/rule.py",
+        "jax.checkpoint(made, prevent_cse=False)(given)",
+        "made(given)",
+        "test_second_order.py -k 'inside_a_loop and log_softmax'",
+    ),
     # attention
     Mutant(
         "attention-to-the-next-key",

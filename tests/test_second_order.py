@@ -59,6 +59,30 @@ def test_second_order(name, case):
 
 
 @CASES
+def test_second_order_inside_a_loop(case):
+    """Of the body of a scan and of `lax.map`, which JAX takes apart to differentiate it: as without the loop."""
+    with jax.enable_x64(True):
+        s = finite_labels(case, registry.sample(case, inputs.BY_NAME["ties"], np.float64, 0.6))
+        x, rest = s.arrays[case.logits], {k: v for k, v in s.arrays.items() if k != case.logits}
+        g, v = registry.cotangent(case, s), inputs.cotangent(x.shape, 10)
+        f = lambda x: jnp.sin(registry.call(case.name, tuple(s.static.items()), {case.logits: x} | rest))  # noqa: E731
+        loops = {
+            "none": f,
+            "map": lambda x: jax.lax.map(f, x[None])[0],
+            "scan": lambda x: jax.lax.scan(lambda c, _: (c, f(x + c)), 0.0, length=1)[1][0],
+        }
+
+        def derivatives(f):
+            pulled = jax.grad(lambda x: jnp.vdot(g, f(x)))
+            return jax.jvp(pulled, (x,), (v,))[1], jax.grad(lambda x: jnp.vdot(v, pulled(x)))(x)
+
+        found = {name: jax.jit(lambda f=loop: derivatives(f))() for name, loop in loops.items()}
+        for name in ("map", "scan"):
+            for a, e in zip(found[name], found["none"], strict=True):
+                tolerance.check(a, np.asarray(e), np.float64, tolerance.SECOND_ORDER, name, scale=np.abs(e).max())
+
+
+@CASES
 @pytest.mark.parametrize("name", ["ties", "confident"])
 def test_second_order_where_no_beta_is_given(case, name):
     with jax.enable_x64(True):

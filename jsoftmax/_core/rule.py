@@ -44,14 +44,43 @@ def with_vjp(
     If `told`, fwd takes first which arguments are differentiated, a tuple of trees of booleans, and bwd may be given a
     `SymbolicZero`.
     """
-    ruled = jax.custom_vjp(primal, nondiff_argnums=static)
-    ruled.defvjp(functools.partial(_telling, fwd) if told else fwd, bwd, symbolic_zeros=told)
+    ruled, first = jax.custom_vjp(primal, nondiff_argnums=static), _whole(fwd)
+    ruled.defvjp(functools.partial(_telling, first) if told else first, _whole(bwd), symbolic_zeros=told)
 
     @functools.wraps(primal)
     def operator(*args):
-        return primal(*args) if _forward_mode.value else ruled(*args)
+        return _whole(primal)(*args) if _forward_mode.value else ruled(*args)
 
     return operator
+
+
+def _whole(f):
+    """`f`, which no loop takes apart.
+
+    Where JAX 0.10 looks in the body of a `scan` for what is the same in every turn, it writes out the functions that
+    are closed under differentiation, and further derivatives are those of their formulas. It leaves alone what is to
+    be computed again for a derivative.
+    """
+
+    def run(*args):
+        leaves, tree = jax.tree.flatten(args)
+        given = [leaf for leaf in leaves if isinstance(leaf, jax.Array)]
+        about = []
+
+        def made(arrays):
+            """What `f` makes; what it hands on as it is, JAX would take for something new."""
+            rest = iter(arrays)
+            results = f(*jax.tree.unflatten(tree, [next(rest) if isinstance(a, jax.Array) else a for a in leaves]))
+            found, form = jax.tree.flatten(results)
+            handed_on = [next((i for i, a in enumerate(arrays) if a is result), None) for result in found]
+            about[:] = form, handed_on
+            return [result for result, i in zip(found, handed_on, strict=True) if i is None]
+
+        new = iter(jax.checkpoint(made, prevent_cse=False)(given))
+        form, handed_on = about
+        return jax.tree.unflatten(form, [next(new) if i is None else given[i] for i in handed_on])
+
+    return run
 
 
 def _telling(fwd, *args):

@@ -55,8 +55,9 @@ def dot_product_attention(
       is_causal: query t sees the keys up to the t-th; blocks that no query sees cost nothing.
       return_logsumexp: return also log Z of every query, the log-sum-exp of its scores in nats.
       block_size: queries of a block, or (queries, keys): as many scores are there at once, in float32 or wider, for
-        every head, in the gradient some three times. By default 512 keys or fewer are one block, and more are cut into
-        blocks of 256; queries are as many as make 2²¹ scores, 512 at most.
+        every head, in the gradient some three times. By default up to 512 keys are one block, for up to 16 queries as
+        many as make 2²¹ scores, and more are cut into blocks of 256; queries are as many as make 2²¹ scores, 512 at
+        most.
 
     Returns:
       [B, T, N, V] or [T, N, V], in the common dtype of the three; sums are taken in float32 or wider. With
