@@ -173,11 +173,12 @@ def test_divergence_and_its_gradients(size, beta):
 
 
 def test_divergence_does_not_see_an_offset():
-    """Of one of the two, in steps of 2^-10: what is subtracted from what must not matter."""
+    """Of one of the two: x in steps of 2^-10, y of 2^-14, so that x + 2^13 − y is no number of float32."""
     x = np.round(PLAIN * 2**10) / np.float32(2**10)
-    y = np.float32(x + np.random.default_rng(2).integers(-3, 4, x.shape) / np.float32(2**10))
-    moved = kl(x + np.float32(2**13), y)
-    assert np.array_equal(moved, kl(x, y)) and np.array_equal(kl(x, y + np.float32(2**13)), moved)
+    y = np.float32(x + np.random.default_rng(2).integers(-30, 31, x.shape) / np.float32(2**14))
+    assert np.any(np.float64(x + np.float32(2**13) - y) != np.float64(x) + 2**13 - np.float64(y))
+    assert np.array_equal(kl(x + np.float32(2**13), y), kl(x, y))
+    assert np.array_equal(kl(y, x + np.float32(2**13)), kl(y, x))
 
 
 @pytest.mark.parametrize(

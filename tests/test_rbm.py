@@ -236,6 +236,8 @@ def test_chains_are_apart_and_keys_decide():
     keys = jax.random.split(jax.random.key(3), 2)
     each = jax.vmap(lambda k, v: jsoftmax.rbm_gibbs(k, v, *machine(), steps=2)[0])(keys, start)
     assert np.array_equal(each[1], jsoftmax.rbm_gibbs(keys[1], start[1], *machine(), steps=2)[0])
+    moved = jax.grad(lambda w: jsoftmax.rbm_gibbs(keys[0], start[0], w, *machine()[1:], steps=2)[1].sum())
+    assert not moved(jnp.asarray(machine()[0])).any(), "constants of every derivative"
 
 
 def test_sampling_at_the_limits_of_beta():

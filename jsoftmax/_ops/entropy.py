@@ -182,7 +182,7 @@ def _entropy_bwd(axes, residuals, g):
     p = weights(x, beta, where, stats, axes)
     spread = deviation(half, p, axes)
     shrink = limits.saturate(4 * total(times(beta, p * spread) * spread, axes))
-    return x_bar, None, ax.sum_to(-g * limits.held(shrink, beta, stats.excess), beta.shape)
+    return x_bar, None, ax.sum_to(-g * shrink, beta.shape)
 
 
 _ruled_entropy = with_vjp(_entropy_primal, _entropy_fwd, _entropy_bwd, static=(3,))
