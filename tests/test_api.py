@@ -112,7 +112,15 @@ ENERGY = {
     "rbm_pseudo_log_likelihood": f"(key, visible, {MACHINE}, *, {WHICH})",
 }
 LARGE = HIERARCHICAL | SAMPLED | ADAPTIVE
-OTHERS = ("weighted_mean", "forward_mode", SPATIAL, LINEAR, *LARGE, *MARGIN, *ENERGY)
+OTHERS = (
+    "weighted_mean",
+    "forward_mode",
+    SPATIAL,
+    LINEAR,
+    *LARGE,
+    *MARGIN,
+    *(name for name in ENERGY if name != "entropy"),
+)
 SIGNATURES |= LARGE | MARGIN | ENERGY
 OPERATORS = [name for name in SIGNATURES if name not in OTHERS]
 THREE_NAMES = [name for name in OPERATORS if "temperature" in SIGNATURES[name]]
@@ -305,7 +313,7 @@ def test_dtypes(name, x64):
         floating = [jnp.bfloat16, np.float16, np.float32, *([np.float64] if x64 else [])]
         for dtype in (*floating, np.int8, np.int32):
             wanted = dtype if dtype in floating else default
-            result = np.promote_types(wanted, np.float32) if name in LOSSES else wanted
+            result = np.promote_types(wanted, np.float32) if name in (*LOSSES, "entropy") else wanted
             for kind, beta in betas(name).items():
                 masks = [{}, {"where": MASK}] if "where" in SIGNATURES[name] and kind in ("default", "a row") else [{}]
                 for where in masks:
@@ -394,6 +402,7 @@ ARRAYS = {
     "softmax_jacobian": {"x": X, "beta": np.float32(2)},
     "logsumexp": {"x": X, "where": MASK, "base": np.float32(2), "b": B},
     "logmeanexp": {"x": X, "where": MASK, "beta": np.float32(2)},
+    "entropy": {"logits": X, "where": MASK, "temperature": np.float32(2)},
     DIST: {"logits": X, "labels": Q, "where": MASK, "beta": np.float32(2)},
     INT: {"logits": X, "labels": Y, "where": MASK, "beta": np.float32(2), "ignore_label": np.int32(0)},
     "weighted_mean": {"losses": X, "weights": Q},

@@ -175,7 +175,8 @@ def _entropy_bwd(axes, residuals, g):
     """(1), with log p + H = β (x − E[x])."""
     x, where, beta, stats = residuals
     half = half_gap(x, where, stats.peak)
-    t_bar = pullback.through_weights(times(beta, half), x, beta, where, stats, axes)
+    # β last: β times a half may overflow where p = 0
+    t_bar = times(beta, pullback.through_weights(half, x, beta, where, stats, axes))
     x_bar = pullback.to_logits(-2 * g * t_bar, x, beta, where)
     if beta is None:
         return x_bar, None, None
