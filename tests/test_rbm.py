@@ -15,7 +15,7 @@ from tests import tolerance, verify
 COMPILE_LIGHTLY = "fast lane"
 V, H = 4, 3
 VALUE, GRADIENT = tolerance.Bound(32, 4), tolerance.Bound(96, 8)
-BETAS = (1.0, 0.6, -0.8)
+BETAS = (pytest.param(1.0, marks=pytest.mark.slow), 0.6, -0.8)
 INF = np.inf
 
 
@@ -259,7 +259,7 @@ def test_sampling_at_the_limits_of_beta():
 
 
 @pytest.mark.parametrize("persistent", [False, True])
-@pytest.mark.parametrize("beta", [1.0, 0.6])
+@pytest.mark.parametrize("beta", [pytest.param(1.0, marks=pytest.mark.slow), 0.6])
 def test_gradient_of_contrastive_divergence(persistent, beta):
     """⟨v h⟩ of the samples, which are returned, minus ⟨v h⟩ of the data: the samples are constants."""
     parameters = tuple(map(jnp.asarray, machine()))
@@ -408,7 +408,7 @@ def test_forward_mode_and_second_order():
     check(each, -np.einsum("nv,nh,vh->n", DATA, h, np.float64(d)), "jvp of F", GRADIENT)
 
 
-@pytest.mark.parametrize("check_vma", [True, False])
+@pytest.mark.parametrize("check_vma", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_data_of_several_devices(check_vma):
     """Chains of each device from its own key; the gradient is the mean of theirs."""
     parameters = tuple(map(jnp.asarray, machine()))
