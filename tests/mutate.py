@@ -729,10 +729,10 @@ MUTANTS = (
         "test_energy.py -k 'confident_rows'",
     ),
     Mutant(
-        "entropy-slope-of-the-mean",
+        "entropy-slope-without-beta",
         ENTROPY,
         "times(beta, p * spread) * spread",
-        "times(beta, p * spread) * half",
+        "p * spread * spread",
         "test_energy.py -k 'test_entropy_and_its_gradient'",
     ),
     Mutant(
@@ -747,7 +747,7 @@ MUTANTS = (
         RBM,
         "(visible, weight, a, b), beta = lax.stop_gradient(given)",
         "(visible, weight, a, b), beta = given",
-        "test_rbm.py -k 'gradient_of_contrastive'",
+        "test_rbm.py -k 'keys_decide'",
     ),
     Mutant(
         "divergence-with-the-pole",

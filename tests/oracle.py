@@ -230,6 +230,34 @@ def softmax_jacobian(x, axis=-1, *, beta=1.0, g=None):
     return _fill(out, grid.batch + 2 * grid.classes)
 
 
+# --------------------------------------------------------------------------------------------------------- entropy
+
+
+def _entropy_row(law):
+    """−Σ p log p with 0 · log 0 = 0."""
+    if law.poisoned:
+        return NAN
+    return -mp.fdot((law.p[i], law.log_p[i]) for i in law.live if law.p[i] != 0)
+
+
+def _entropy_row_vjp(g, law):
+    """∂H/∂x_i = −β p_i (log p_i + H) = −β² p_i (x_i − E[x]),  ∂H/∂β = −β Var[x]."""
+    pulled = _spread(len(law.p), law.live, lambda i: -g * law.gain * law.p[i] * law.dev[i])
+    beta_bar = mp.fsum(pulled[i] * law.dev[i] for i in law.live)
+    return _spread(len(law.p), law.live, lambda i: law.gain * pulled[i]), beta_bar
+
+
+@_rounds
+def entropy(logits, axis=-1, *, beta=1.0, where=None, keepdims=False, g=None):
+    grid = _grid(np.shape(logits), axis)
+    shape = grid.kept if keepdims else grid.batch
+    laws = _laws(grid, logits, where, beta, shape)
+    if g is None:
+        return _fill([_entropy_row(law) for law in laws], shape)
+    bars = _bars([*map(_entropy_row_vjp, _numbers(g, shape), laws)], grid, beta, shape)
+    return {"logits": bars["x"], "beta": bars["beta"]}
+
+
 # ----------------------------------------------------------------------------------------------- logsumexp, logmeanexp
 
 
@@ -571,7 +599,7 @@ def _vjp(operator):
 
 
 softmax_vjp, log_softmax_vjp, softmax_jacobian_vjp = _vjp(softmax), _vjp(log_softmax), _vjp(softmax_jacobian)
-logsumexp_vjp, logmeanexp_vjp = _vjp(logsumexp), _vjp(logmeanexp)
+logsumexp_vjp, logmeanexp_vjp, entropy_vjp = _vjp(logsumexp), _vjp(logmeanexp), _vjp(entropy)
 softmax_cross_entropy_vjp = _vjp(softmax_cross_entropy)
 softmax_cross_entropy_with_integer_labels_vjp = _vjp(softmax_cross_entropy_with_integer_labels)
 weighted_mean_vjp = _vjp(weighted_mean)

@@ -64,6 +64,7 @@ CASES = (
     Case("logsumexp", ("x", "beta"), lambda row, dtype: {}, ({}, {"keepdims": True})),
     Case("logsumexp", ("x", "b", "beta"), _multiplicities),
     Case("logmeanexp", ("x", "beta"), lambda row, dtype: {}, ({"keepdims": True}, {})),
+    Case("entropy", ("logits", "beta"), lambda row, dtype: {}, ({}, {"keepdims": True})),
     Case(
         "softmax_cross_entropy",
         ("logits", "labels", "beta"),

@@ -130,7 +130,7 @@ HOPFIELD = {
 }
 LARGE = HIERARCHICAL | SAMPLED | ADAPTIVE
 NO_LOGITS = LARGE | MARGIN | ADDRESSING | ENERGY | HOPFIELD
-OTHERS = ("weighted_mean", "forward_mode", SPATIAL, LINEAR, *NO_LOGITS)
+OTHERS = ("weighted_mean", "forward_mode", SPATIAL, LINEAR, *(NO_LOGITS.keys() - {"entropy"}))
 SIGNATURES |= NO_LOGITS
 OPERATORS = [name for name in SIGNATURES if name not in OTHERS]
 THREE_NAMES = [name for name in OPERATORS if "temperature" in SIGNATURES[name]]
@@ -323,7 +323,7 @@ def test_dtypes(name, x64):
         floating = [jnp.bfloat16, np.float16, np.float32, *([np.float64] if x64 else [])]
         for dtype in (*floating, np.int8, np.int32):
             wanted = dtype if dtype in floating else default
-            result = np.promote_types(wanted, np.float32) if name in LOSSES else wanted
+            result = np.promote_types(wanted, np.float32) if name in (*LOSSES, "entropy") else wanted
             for kind, beta in betas(name).items():
                 masks = [{}, {"where": MASK}] if "where" in SIGNATURES[name] and kind in ("default", "a row") else [{}]
                 for where in masks:
@@ -412,6 +412,7 @@ ARRAYS = {
     "softmax_jacobian": {"x": X, "beta": np.float32(2)},
     "logsumexp": {"x": X, "where": MASK, "base": np.float32(2), "b": B},
     "logmeanexp": {"x": X, "where": MASK, "beta": np.float32(2)},
+    "entropy": {"logits": X, "where": MASK, "temperature": np.float32(2)},
     DIST: {"logits": X, "labels": Q, "where": MASK, "beta": np.float32(2)},
     INT: {"logits": X, "labels": Y, "where": MASK, "beta": np.float32(2), "ignore_label": np.int32(0)},
     "weighted_mean": {"losses": X, "weights": Q},

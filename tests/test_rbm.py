@@ -15,7 +15,7 @@ from tests import tolerance, verify
 COMPILE_LIGHTLY = "fast lane"
 V, H = 4, 3
 VALUE, GRADIENT = tolerance.Bound(32, 4), tolerance.Bound(96, 8)
-BETAS = (1.0, 0.6, -0.8)
+BETAS = (pytest.param(1.0, marks=pytest.mark.slow), 0.6, -0.8)
 INF = np.inf
 
 
@@ -236,6 +236,8 @@ def test_chains_are_apart_and_keys_decide():
     keys = jax.random.split(jax.random.key(3), 2)
     each = jax.vmap(lambda k, v: jsoftmax.rbm_gibbs(k, v, *machine(), steps=2)[0])(keys, start)
     assert np.array_equal(each[1], jsoftmax.rbm_gibbs(keys[1], start[1], *machine(), steps=2)[0])
+    moved = jax.grad(lambda w: jsoftmax.rbm_gibbs(keys[0], start[0], w, *machine()[1:], steps=2)[1].sum())
+    assert not moved(jnp.asarray(machine()[0])).any(), "constants of every derivative"
 
 
 def test_sampling_at_the_limits_of_beta():
@@ -257,7 +259,7 @@ def test_sampling_at_the_limits_of_beta():
 
 
 @pytest.mark.parametrize("persistent", [False, True])
-@pytest.mark.parametrize("beta", [1.0, 0.6])
+@pytest.mark.parametrize("beta", [pytest.param(1.0, marks=pytest.mark.slow), 0.6])
 def test_gradient_of_contrastive_divergence(persistent, beta):
     """⟨v h⟩ of the samples, which are returned, minus ⟨v h⟩ of the data: the samples are constants."""
     parameters = tuple(map(jnp.asarray, machine()))
@@ -406,7 +408,7 @@ def test_forward_mode_and_second_order():
     check(each, -np.einsum("nv,nh,vh->n", DATA, h, np.float64(d)), "jvp of F", GRADIENT)
 
 
-@pytest.mark.parametrize("check_vma", [True, False])
+@pytest.mark.parametrize("check_vma", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_data_of_several_devices(check_vma):
     """Chains of each device from its own key; the gradient is the mean of theirs."""
     parameters = tuple(map(jnp.asarray, machine()))

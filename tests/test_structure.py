@@ -213,6 +213,7 @@ BUDGET = {
     "logsumexp": (291, 290, 65, 64),
     "logsumexp-b": (733, 731, 729, 727),
     "logmeanexp": (460, 474, 79, 93),
+    "entropy": (355, 352, 100, 97),
     "softmax_cross_entropy": (449, 442, 167, 206),
     "softmax_cross_entropy_with_integer_labels": (486, 463, 179, 157),
     "softmax_cross_entropy_with_integer_labels-ignore_label": (505, 482, 198, 176),

@@ -30,6 +30,7 @@ VALUE = {
     "softmax_jacobian": Bound(16, 2),
     "logsumexp": Bound(4, 1),
     "logmeanexp": Bound(6, 1),
+    "entropy": Bound(8, 2),
     "softmax_cross_entropy": Bound(6, 1),
     "softmax_cross_entropy_with_integer_labels": Bound(4, 1),
 }

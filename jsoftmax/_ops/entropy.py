@@ -175,14 +175,15 @@ def _entropy_bwd(axes, residuals, g):
     """(1), with log p + H = β (x − E[x])."""
     x, where, beta, stats = residuals
     half = half_gap(x, where, stats.peak)
-    t_bar = pullback.through_weights(times(beta, half), x, beta, where, stats, axes)
+    # β last: β times a half may overflow where p = 0
+    t_bar = times(beta, pullback.through_weights(half, x, beta, where, stats, axes))
     x_bar = pullback.to_logits(-2 * g * t_bar, x, beta, where)
     if beta is None:
         return x_bar, None, None
     p = weights(x, beta, where, stats, axes)
     spread = deviation(half, p, axes)
     shrink = limits.saturate(4 * total(times(beta, p * spread) * spread, axes))
-    return x_bar, None, ax.sum_to(-g * limits.held(shrink, beta, stats.excess), beta.shape)
+    return x_bar, None, ax.sum_to(-g * shrink, beta.shape)
 
 
 _ruled_entropy = with_vjp(_entropy_primal, _entropy_fwd, _entropy_bwd, static=(3,))
