@@ -8,6 +8,8 @@ from experiments._plots import BETA, BLUE, GREEN, ORANGE, STYLE, save
 from experiments._results import numbers
 
 CAPACITY = 0.138  # Amit, Gutfreund & Sompolinsky (1985)
+NOTHING = 1e-8  # where 0 is drawn on a logarithmic axis
+TICKS = (0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32)
 
 
 def draw(results, out):
@@ -61,9 +63,12 @@ def _capacity(results, path):
     right.set_title(f"shown with {100 * settings['turned']:g} % turned: patterns of which\n{mostly}")
     for panel in (left, right):
         panel.axvline(CAPACITY, color="0.35", linestyle=":", linewidth=1, label=f"M / D = {CAPACITY}")
+        panel.set_xscale("log", base=2)
+        panel.set_xticks(TICKS, [f"{tick:g}" for tick in TICKS])
+        panel.minorticks_off()
         panel.set_xlabel("load M / D")
     left.set_ylim(-0.03, 1.03)
-    left.legend()
+    left.legend(loc="lower left")
     return save(figure, path)
 
 
@@ -82,7 +87,7 @@ def _modern(results, path):
         panels[0, column].set_title(_spoilt(results, cue))
         panels[1, column].set_yscale("log")
         panels[1, column].set_xscale("log", base=2)
-        ticks = beta[:: max(1, len(beta) // 6)]
+        ticks = beta[:: max(1, len(beta) // 5)]
         panels[1, column].set_xticks(ticks, [f"{b:g}" for b in ticks])
         panels[1, column].set_xlabel(BETA)
     panels[0, 0].set_ylabel("patterns found after one step")
@@ -92,20 +97,27 @@ def _modern(results, path):
 
 
 def _energy(results, path):
-    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.6))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.8), sharey=True)
     for row, colour in zip(of(results["energy"], network="classic"), (BLUE, ORANGE, GREEN), strict=True):
-        left.plot(
-            numbers(row["mean"]), "o-", markersize=4, color=colour, label=f"{row['kind']}, {row['stored']} stored"
-        )
-    left.set_title("classic")
-    left.set_xlabel("sweeps")
-    left.set_ylabel("energy, mean of the cues")
+        left.plot(_to_fall(row), "o-", markersize=4, color=colour, label=f"{row['kind']}, {row['stored']} stored")
     modern = of(results["energy"], network="modern")
     colours = plt.get_cmap("viridis")(np.linspace(0, 0.9, len(modern)))
     for row, colour in zip(modern, colours, strict=True):
-        right.plot(numbers(row["mean"]), "o-", markersize=4, color=colour, label=f"β = {row['beta']:g}")
+        right.plot(_to_fall(row), "o-", markersize=4, color=colour, label=f"β = {row['beta']:g}")
+    left.set_title("classic")
+    left.set_xlabel("sweeps")
+    left.set_ylabel("share of the energy that is still to fall")
+    left.set_yscale("log")
     right.set_title(f"modern, {modern[0]['stored']} digits stored")
     right.set_xlabel("steps")
-    right.legend(ncols=2)
-    left.legend()
+    for panel in (left, right):
+        panel.set_yticks([1, 1e-2, 1e-4, 1e-6, NOTHING], ["1", "$10^{-2}$", "$10^{-4}$", "$10^{-6}$", "0"])
+        panel.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return save(figure, path)
+
+
+def _to_fall(row):
+    """Of a mean course, above its last step; what differs from that by rounding is at the bottom."""
+    excess = numbers(row["mean"])[:-1] - row["mean"][-1]
+    share = excess / excess[0]
+    return np.where(share > 1e-7, share, NOTHING)

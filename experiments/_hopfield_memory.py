@@ -10,6 +10,7 @@ import jsoftmax
 from experiments._mnist import load_mnist
 
 UNITS = 784  # pixels of a digit, and as many in random patterns
+WEAK = 0.01  # field of the mean image: a pixel that is the same in all patterns has no other
 
 
 def digits():
@@ -42,17 +43,15 @@ def right(found, stored):
 # classic -----------------------------------------------------------------------------------------------------------
 
 
-def network(patterns, centred):
-    """Weights and threshold; centred the mean image is taken off first, from what is shown later as well."""
-    if not centred:
-        return jsoftmax.hopfield_weights(patterns), jnp.zeros(UNITS)
-    mean = jnp.mean(jnp.float32(patterns), 0)
-    weights = jsoftmax.hopfield_weights(jnp.float32(patterns) - mean)
-    return weights, weights @ mean
-
-
 def remembered(patterns, cues, centred, sweeps):
-    weights, threshold = network(patterns, centred)
+    """(States, whether they have settled). Centred: of what differs from the mean image, which decides where nothing
+    else does, and stands for what is not known."""
+    if centred:
+        mean = np.mean(np.float32(patterns), 0)
+        weights = jsoftmax.hopfield_weights(np.float32(patterns) - mean)
+        threshold, cues = weights @ mean - WEAK * mean, np.where(cues == 0, mean, cues)
+    else:
+        weights, threshold = jsoftmax.hopfield_weights(patterns), None
     found = jsoftmax.hopfield_retrieve(cues, weights, threshold=threshold, max_sweeps=sweeps)
     return np.asarray(found.state), np.asarray(found.settled)
 
@@ -82,11 +81,17 @@ def attended(cues, patterns, beta, steps):
     return jsoftmax.modern_hopfield_retrieve(before, patterns, beta=beta), entropy
 
 
+@jax.jit
+def _step(state, patterns, beta):
+    """(Energy of a state, the next)."""
+    energy = jsoftmax.modern_hopfield_energy(state, patterns, beta=beta)
+    return energy, jsoftmax.modern_hopfield_retrieve(state, patterns, beta=beta)
+
+
 def modern_course(patterns, cues, beta, steps):
     """Energies [steps + 1, N]."""
-    step = jax.jit(lambda s: jsoftmax.modern_hopfield_retrieve(s, patterns, beta=beta))
-    energy = jax.jit(lambda s: jsoftmax.modern_hopfield_energy(s, patterns, beta=beta))
-    states = [cues]
-    for _ in range(steps):
-        states.append(step(states[-1]))
-    return np.stack([np.asarray(energy(s)) for s in states])
+    energies, state = [], cues
+    for _ in range(steps + 1):
+        energy, state = _step(state, patterns, beta)
+        energies.append(np.asarray(energy))
+    return np.stack(energies)

@@ -57,12 +57,12 @@ class Config:
 
 
 SMOKE = {
-    "loads": (2, 6, 112, 200),
+    "loads": (2, 6, 200),
     "sizes": (50,),
     "betas": (0.001, 0.032, 1.024),
-    "cues": 10,
-    "asked": 10,
-    "sweeps": 8,
+    "cues": 6,
+    "asked": 6,
+    "sweeps": 6,
     "course": 4,
 }
 KINDS = ("random", "digits", "digits, centred")
@@ -139,7 +139,7 @@ def gallery(config, digits):
     """Images as they are stored, spoilt and remembered, each a string of 784 grey levels from 0 to 9."""
     rng = np.random.default_rng(config.seed)
     asked = digits[: config.shown]
-    many, all_of_them = max(load for load in config.loads if load <= 120), max(config.sizes)
+    many, all_of_them = max(config.loads), max(config.sizes)
     high, low = config.betas[-1], config.betas[0]
     middle = config.betas[len(config.betas) // 2]
     found = []

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
+from jax.sharding import AxisType, PartitionSpec
 
 import jsoftmax
 from jsoftmax._ops import hopfield
@@ -205,6 +206,19 @@ def test_every_state_goes_its_own_way(rng, synchronous):
     if not synchronous:
         assert np.array_equal(together.state, state) and np.array_equal(together.sweeps, sweeps)
         assert together.settled.all()
+
+
+def test_states_on_several_devices(rng):
+    w, s = couplings(rng, 30, diagonal=False), signs(rng, 8, 30)
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
+    there = jax.shard_map(
+        jsoftmax.hopfield_retrieve,
+        mesh=mesh,
+        in_specs=(PartitionSpec("data"), PartitionSpec()),
+        out_specs=PartitionSpec("data"),
+    )
+    for found, wanted in zip(there(s, w), jsoftmax.hopfield_retrieve(s, w), strict=True):
+        assert np.array_equal(found, wanted)
 
 
 def test_what_alternates_is_left_and_not_settled():

@@ -30,6 +30,7 @@ OWN_TOLERANCES = {  # compare other things than results of this library
     "test_margins_experiment.py": "curves of an experiment with each other, its numbers with what is drawn",
     "test_retrieval.py": "curves of an experiment with their bounds",
     "test_rbm_experiment.py": "likelihoods and entropies of an experiment with each other",
+    "test_hopfield_experiment.py": "curves of an experiment with their bounds",
     "test_accuracy.py": "an experiment's exact results with the oracle, its figures with each other",
     "test_bench.py": "an experiment's two programs, which only have to compute the same thing",
 }

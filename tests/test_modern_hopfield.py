@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
 
 import jsoftmax
 from jsoftmax._ops import modern_hopfield
@@ -370,7 +372,7 @@ def test_a_mask_leaves_the_other_patterns():
         verify.same(found, np.float64(energy(s, x[where], beta=beta)), GRADIENT, "energy")
 
 
-@pytest.mark.parametrize("steps", [2, None])
+@pytest.mark.parametrize("steps", [pytest.param(2, marks=SLOW), None])
 def test_no_pattern_left(steps):
     s, x = problem()
     where = np.arange(N)[:, None] != 1
@@ -398,7 +400,7 @@ def test_states_do_not_depend_on_each_other():
     assert np.array_equal(pull(g)[2][1:], pull_other(g)[2][1:])
 
 
-@pytest.mark.parametrize("steps", [2, None])
+@pytest.mark.parametrize("steps", [pytest.param(2, marks=SLOW), None])
 def test_half_precision_is_float32_inside(steps):
     s, x = (a.astype(ml_dtypes.bfloat16) for a in problem())
     found = retrieve(s, x, beta=2.0, steps=steps)
@@ -425,7 +427,7 @@ def test_float64_and_integers():
     assert energy(whole[:N], whole, beta=1).dtype == np.float32
 
 
-@pytest.mark.parametrize("steps", [2, None])
+@pytest.mark.parametrize("steps", [pytest.param(2, marks=SLOW), None])
 def test_transformations(steps):
     """Under vmap, with two leading axes, one state alone; a new β compiles nothing."""
     s, x = problem()
@@ -443,6 +445,17 @@ def test_transformations(steps):
     # an array of NumPy's and one of JAX's
     assert modern_hopfield._retrieve._cache_size() <= programs[0] + 1
     assert modern_hopfield._energy._cache_size() <= programs[1] + 2
+
+
+@pytest.mark.parametrize("check_vma", [True, pytest.param(False, marks=SLOW)])
+def test_states_on_several_devices(check_vma):
+    s, x = problem(1, n=4)
+    g = inputs.cotangent((4, D), 3).astype(np.float32)
+    here = lambda s, x, b: retrieve(s, x, beta=b, steps=None)  # noqa: E731
+    mesh, spread, whole = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,)), P("data"), P()
+    there = jax.shard_map(here, mesh=mesh, in_specs=(spread, whole, whole), out_specs=spread, check_vma=check_vma)
+    found, wanted = (value_and_bars(f, g, s, x, np.float32(2)) for f in (there, here))
+    verify.same(found[:1] + found[2:], wanted[:1] + wanted[2:], SETTLED, "devices")
 
 
 def test_attention_is_one_step():
