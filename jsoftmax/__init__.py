@@ -17,6 +17,11 @@ from jsoftmax._ops.cross_entropy import softmax_cross_entropy as softmax_cross_e
 from jsoftmax._ops.cross_entropy import (
     softmax_cross_entropy_with_integer_labels as softmax_cross_entropy_with_integer_labels,
 )
+from jsoftmax._ops.energy import bernoulli_unit as bernoulli_unit
+from jsoftmax._ops.energy import boltzmann as boltzmann
+from jsoftmax._ops.energy import free_energy as free_energy
+from jsoftmax._ops.entropy import entropy as entropy
+from jsoftmax._ops.entropy import kl_divergence as kl_divergence
 from jsoftmax._ops.hierarchical import hierarchical_log_prob as hierarchical_log_prob
 from jsoftmax._ops.hierarchical import hierarchical_predict as hierarchical_predict
 from jsoftmax._ops.hierarchical import hierarchical_sample as hierarchical_sample
@@ -24,6 +29,11 @@ from jsoftmax._ops.hierarchical import hierarchical_softmax_loss as hierarchical
 from jsoftmax._ops.hierarchical import huffman_tree as huffman_tree
 from jsoftmax._ops.hierarchical import tree_from_codes as tree_from_codes
 from jsoftmax._ops.hierarchical import tree_from_paths as tree_from_paths
+from jsoftmax._ops.hopfield import HopfieldRetrieval as HopfieldRetrieval
+from jsoftmax._ops.hopfield import hopfield_energy as hopfield_energy
+from jsoftmax._ops.hopfield import hopfield_retrieve as hopfield_retrieve
+from jsoftmax._ops.hopfield import hopfield_update as hopfield_update
+from jsoftmax._ops.hopfield import hopfield_weights as hopfield_weights
 from jsoftmax._ops.linear import linear_softmax_cross_entropy as linear_softmax_cross_entropy
 from jsoftmax._ops.logmeanexp import logmeanexp as logmeanexp
 from jsoftmax._ops.logsumexp import logsumexp as logsumexp
@@ -36,6 +46,16 @@ from jsoftmax._ops.margin import large_margin_softmax_loss as large_margin_softm
 from jsoftmax._ops.margin import margin_annealing as margin_annealing
 from jsoftmax._ops.margin import margin_logits as margin_logits
 from jsoftmax._ops.margin import sphereface_loss as sphereface_loss
+from jsoftmax._ops.modern_hopfield import modern_hopfield_energy as modern_hopfield_energy
+from jsoftmax._ops.modern_hopfield import modern_hopfield_retrieve as modern_hopfield_retrieve
+from jsoftmax._ops.rbm import rbm_contrastive_divergence as rbm_contrastive_divergence
+from jsoftmax._ops.rbm import rbm_energy as rbm_energy
+from jsoftmax._ops.rbm import rbm_free_energy as rbm_free_energy
+from jsoftmax._ops.rbm import rbm_gibbs as rbm_gibbs
+from jsoftmax._ops.rbm import rbm_hidden_probability as rbm_hidden_probability
+from jsoftmax._ops.rbm import rbm_log_partition as rbm_log_partition
+from jsoftmax._ops.rbm import rbm_pseudo_log_likelihood as rbm_pseudo_log_likelihood
+from jsoftmax._ops.rbm import rbm_visible_probability as rbm_visible_probability
 from jsoftmax._ops.sampled import nce_loss as nce_loss
 from jsoftmax._ops.sampled import negative_sampling_loss as negative_sampling_loss
 from jsoftmax._ops.sampled import sampled_softmax_loss as sampled_softmax_loss

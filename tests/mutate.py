@@ -61,12 +61,65 @@ HIERARCHICAL = "_ops/hierarchical.py"
 ADAPTIVE = "_ops/adaptive.py"
 CHOSEN, SAMPLED, SAMPLERS = "_partition/chosen.py", "_ops/sampled.py", "_ops/samplers.py"
 LABELLED, LAYER, STREAMED = "_partition/labelled.py", "_partition/layer.py", "_partition/streamed.py"
+DIVERGENCE, DECISION, RBM = "_partition/divergence.py", "_partition/decision.py", "_ops/rbm.py"
+ENTROPY = "_ops/entropy.py"
 LINEAR, MARGIN, CONTRASTIVE = "_ops/linear.py", "_ops/margin.py", "_ops/contrastive.py"
 ANGLES, ADDRESSING = "_partition/angles.py", "_ops/addressing.py"
 ATTENTION, ADDRESSED = "_ops/attention.py", "_partition/addressed.py"
+HOPFIELD, MODERN_HOPFIELD = "_ops/hopfield.py", "_ops/modern_hopfield.py"
 CROSS_ENTROPY, LOGSUMEXP, SOFTMAX = "_ops/cross_entropy.py", "_ops/logsumexp.py", "_ops/softmax.py"
 
 MUTANTS = (
+    # associative memories
+    Mutant(
+        "fields-by-rows",
+        HOPFIELD,
+        "effects = weights.T",
+        "effects = weights",
+        "test_hopfield.py -k test_a_unit_follows_its_row_of_weights",
+    ),
+    Mutant(
+        "a-field-of-0-turns",
+        HOPFIELD,
+        "jnp.where(h < 0, -1, s)",
+        "jnp.where(h < 0, -1, -s)",
+        "test_hopfield.py -k 'test_a_sweep and None and int8'",
+    ),
+    Mutant(
+        "no-state-is-left-alone",
+        HOPFIELD,
+        "jnp.where(kept, course.state, new)",
+        "new",
+        "test_hopfield.py -k 'test_every_state_goes_its_own_way and True'",
+    ),
+    Mutant(
+        "bad-patterns-unseen",
+        MODERN_HOPFIELD,
+        "jnp.where(lax.expand_dims(memory.bad, range(z.ndim - 1)), jnp.nan, z)",
+        "z",
+        "test_modern_hopfield.py -k 'test_a_pattern_that_is_left_out and None'",
+    ),
+    Mutant(
+        "bad-patterns-multiplied",
+        MODERN_HOPFIELD,
+        "jnp.where(jnp.isfinite(a), a, 0)",
+        "a",
+        "test_modern_hopfield.py -k 'test_a_pattern_that_is_left_out and None'",
+    ),
+    Mutant(
+        "implicit-without-its-solve",
+        MODERN_HOPFIELD,
+        "lax.custom_linear_solve(lambda v: v - turned(v), moved, _conjugate_gradients, symmetric=True)",
+        "moved + turned(moved)",
+        "test_modern_hopfield.py -k 'test_what_it_settles_to and each'",
+    ),
+    Mutant(
+        "longest-of-all-patterns",
+        MODERN_HOPFIELD,
+        "jnp.max(lengths, -1, keepdims=True, where=memory.where, initial=0)",
+        "jnp.max(lengths, -1, keepdims=True, initial=0)",
+        "test_modern_hopfield.py -k 'test_a_mask_leaves'",
+    ),
     # labels
     Mutant(
         "label-left-in-its-rest",
@@ -646,6 +699,70 @@ MUTANTS = (
         "total / count",
         "test_torture.py -k 'eager and R02'",
     ),
+    # energies
+    Mutant(
+        "divergence-without-second-shift",
+        DIVERGENCE,
+        "return jnp.where(both, u - accurate.log1p(seen), 0)",
+        "return jnp.where(both, u, 0)",
+        "test_energy.py -k '1e-06 and divergence'",
+    ),
+    Mutant(
+        "divergence-forgets-what-rounding-leaves",
+        DIVERGENCE,
+        "(each - common) + (left - rest)",
+        "each - common",
+        "test_energy.py -k 'offset'",
+    ),
+    Mutant(
+        "divergence-finite-without-support",
+        DIVERGENCE,
+        "jnp.where(infinite, jnp.inf, total(_terms(w), axes))",
+        "total(_terms(w), axes)",
+        "test_energy.py -k 'supports'",
+    ),
+    Mutant(
+        "divergence-slope-by-its-first-term",
+        DIVERGENCE,
+        " + 2 * total(rest * half_gap(pair.y, pair.where, pair.of_q.peak), axes)",
+        "",
+        "test_energy.py -k 'confident_rows'",
+    ),
+    Mutant(
+        "entropy-slope-of-the-mean",
+        ENTROPY,
+        "times(beta, p * spread) * spread",
+        "times(beta, p * spread) * half",
+        "test_energy.py -k 'test_entropy_and_its_gradient'",
+    ),
+    Mutant(
+        "forbidden-state-at-beta-0",
+        DECISION,
+        "jnp.where(limit | tie, v, beta * v)",
+        "jnp.where(tie, v, beta * v)",
+        "test_energy.py -k 'unit_at_its_limits'",
+    ),
+    Mutant(
+        "samples-move-the-loss",
+        RBM,
+        "(visible, weight, a, b), beta = lax.stop_gradient(given)",
+        "(visible, weight, a, b), beta = given",
+        "test_rbm.py -k 'gradient_of_contrastive'",
+    ),
+    Mutant(
+        "divergence-with-the-pole",
+        RBM,
+        "jnp.sum(logmeanexp(_both(gaps), 0, **_as_beta(beta)), -1)",
+        "jnp.sum(logsumexp(_both(gaps), 0, **_as_beta(beta)), -1)",
+        "test_rbm.py -k 'limits_of_beta'",
+    ),
+    Mutant(
+        "one-step-of-gibbs",
+        RBM,
+        "jax.random.split(key, steps))",
+        "jax.random.split(key, 1))",
+        "test_rbm.py -k 'law_of_their_steps'",
+    ),
     # log-mean-exp and multiplicities
     Mutant(
         "mean-exp-as-lse-minus-log-n",
@@ -657,7 +774,7 @@ MUTANTS = (
     Mutant(
         "mean-exp-slope-without-series",
         "_ops/logmeanexp.py",
-        "small = jnp.abs(tau) < 0.5",
+        "small = jnp.abs(tau) < NEAR",
         "small = jnp.zeros(tau.shape, bool)",
         "test_torture.py -k 'eager and B01 and logmeanexp'",
     ),
@@ -1188,14 +1305,14 @@ MUTANTS = (
         ADDRESSED,
         "(1, 1, 1, 1, keys), 4) <= index",
         "(1, 1, 1, 1, keys), 4) <= index + 1",
-        "test_attention.py -k 'options and -causal-None'",
+        "test_attention.py -k 'options and None-True'",
     ),
     Mutant(
         "attention-of-the-last-block-left-out",
         "_core/blocks.py",
         "jnp.minimum(whole, -(-needed // block))",
         "jnp.minimum(whole, needed // block)",
-        "test_attention.py -k 'options and causal and 3'",
+        "test_attention.py -k 'options and block11'",
     ),
     Mutant(
         "attention-hidden-key-leaks",
@@ -1223,7 +1340,7 @@ MUTANTS = (
         ADDRESSED,
         "below + kept * (below_tail + own_tail * at_tail)",
         "below + kept * below_tail",
-        "test_attention.py -k 'options and 3'",
+        "test_attention.py -k 'options and block11'",
     ),
     Mutant(
         "attention-log-z-constant",

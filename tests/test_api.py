@@ -100,9 +100,38 @@ ADDRESSING = {
     "dot_product_attention": "(query, key, value, *, beta=None, where=None, bias=None, is_causal=False, "
     "return_logsumexp=False, block_size=None)",
 }
+WHICH = "beta=1.0, temperature=None"
+OF_ROWS = f"*, {WHICH}, base=None, where=None, keepdims=False, axis_name=None)"
+MACHINE = "weight, visible_bias, hidden_bias"
+ENERGY = {
+    "boltzmann": f"(energies, axis=-1, where=None, *, {WHICH}, axis_name=None)",
+    "free_energy": f"(energies, axis=-1, *, {WHICH}, where=None, keepdims=False, axis_name=None)",
+    "bernoulli_unit": f"(gap, *, {WHICH})",
+    "entropy": f"(logits, axis=-1, {OF_ROWS}",
+    "kl_divergence": f"(logits_p, logits_q, axis=-1, {OF_ROWS}",
+    "rbm_energy": f"(visible, hidden, {MACHINE})",
+    "rbm_free_energy": f"(visible, {MACHINE}, *, {WHICH})",
+    "rbm_hidden_probability": f"(visible, weight, hidden_bias, *, {WHICH})",
+    "rbm_visible_probability": f"(hidden, weight, visible_bias, *, {WHICH})",
+    "rbm_gibbs": f"(key, visible, {MACHINE}, *, steps, {WHICH})",
+    "rbm_contrastive_divergence": f"(key, visible, {MACHINE}, *, steps=1, chains=None, {WHICH})",
+    "rbm_log_partition": f"({MACHINE}, *, {WHICH})",
+    "rbm_pseudo_log_likelihood": f"(key, visible, {MACHINE}, *, {WHICH})",
+}
+COURSE = "threshold=None, order=None, key=None, synchronous=False"
+HOPFIELD = {
+    "HopfieldRetrieval": "(state, sweeps, settled)",
+    "hopfield_weights": "(patterns)",
+    "hopfield_energy": "(state, weights, *, threshold=None)",
+    "hopfield_update": f"(state, weights, *, {COURSE})",
+    "hopfield_retrieve": f"(state, weights, *, {COURSE}, max_sweeps=100)",
+    "modern_hopfield_energy": "(state, patterns, *, beta, where=None)",
+    "modern_hopfield_retrieve": "(state, patterns, *, values=None, beta, steps=1, where=None)",
+}
 LARGE = HIERARCHICAL | SAMPLED | ADAPTIVE
-OTHERS = ("weighted_mean", "forward_mode", SPATIAL, LINEAR, *LARGE, *MARGIN, *ADDRESSING)
-SIGNATURES |= LARGE | MARGIN | ADDRESSING
+NO_LOGITS = LARGE | MARGIN | ADDRESSING | ENERGY | HOPFIELD
+OTHERS = ("weighted_mean", "forward_mode", SPATIAL, LINEAR, *NO_LOGITS)
+SIGNATURES |= NO_LOGITS
 OPERATORS = [name for name in SIGNATURES if name not in OTHERS]
 THREE_NAMES = [name for name in OPERATORS if "temperature" in SIGNATURES[name]]
 LOSSES = (DIST, INT)

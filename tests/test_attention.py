@@ -3,6 +3,7 @@ finite, blocks of queries and keys, memory, transformations, devices.
 """
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -135,9 +136,11 @@ def agree_in_cotangents(found, wanted, bound, of_shape):
 # value and gradient ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("block", [BLOCKS[0], *map(slow, BLOCKS[1:2]), BLOCKS[2], *map(slow, BLOCKS[3:])], ids=str)
-@pytest.mark.parametrize("causal", [False, True], ids=["all", "causal"])
-@pytest.mark.parametrize("masked", [False, True], ids=["", "where"])
+EVERYWHERE = list(itertools.product(BLOCKS, (False, True), (False, True)))
+FAST = {(None, False, False), (None, True, True), ((3, 4), True, True), ((3, 4), False, False)}
+
+
+@pytest.mark.parametrize(("block", "causal", "masked"), [c if c in FAST else slow(*c) for c in EVERYWHERE])
 def test_options(block, causal, masked):
     """Each with all gradients, at once and in blocks; rows without a key among them."""
     where = WHERE if masked else None
@@ -163,7 +166,13 @@ def test_shapes(name, block):
     where = where.reshape(of_where)
     bias, beta = normal(*of_bias, seed=5), np.abs(normal(*of_beta, seed=6)) + np.float32(0.2)
     beside(("bias", "beta"), (np.asarray(bias), np.asarray(beta)), where, False, block)
-    beside(("beta",), (np.asarray(beta),), where, True, block)
+
+
+@pytest.mark.parametrize("block", [(3, 4), slow(None)], ids=str)
+def test_beta_of_heads_and_queries_under_a_causal_mask(block):
+    for n, of_beta in enumerate(((N,), (T, 1), (B, 1, 1))):
+        beta = np.abs(normal(*of_beta, seed=n)) + np.float32(0.2)
+        beside(("beta",), (beta,), WHERE, True, block)
 
 
 @pytest.mark.parametrize("block", [None, (1, 4)], ids=str)
@@ -301,6 +310,13 @@ def test_dtypes(dtype):
             bound = PRODUCT if dtype == np.float64 else tolerance.HALF_PRODUCTS[np.dtype(dtype).name]
             agree((o, *bars), (wanted[0], *expected[:3]), bound, str(dtype), dtype)
             tolerance.check(log_z, wanted[1], wide, PRODUCT, "log Z", scale=8.0)
+
+
+def test_integers_and_float64_of_numpy():
+    """Integers become floating numbers first, and of the host float64 is float32 without x64, without a warning."""
+    q, k, v = (np.round(a) for a in (QUERY, KEY, VALUE))
+    found = attention(q.astype(np.int32), k.astype(np.int8), v.astype(np.float64))
+    assert found.dtype == np.float32 and np.array_equal(found, attention(q, k, v))
 
 
 def test_beside_jax():

@@ -35,6 +35,10 @@ WITHOUT = {  # what there is nothing to say about
     "adaptive_weights": {"Derivatives"},
     "adaptive_predict": {"Derivatives"},
     "margin_annealing": {"Raises", "Derivatives"},
+    "rbm_gibbs": {"Derivatives"},
+    "HopfieldRetrieval": {"Returns", "Raises", "Derivatives", "References"},
+    "hopfield_update": {"Derivatives"},
+    "hopfield_retrieve": {"Derivatives"},
 }
 SAVES = {name for name in PUBLIC if "Derivatives" not in WITHOUT.get(name, ())} - {"weighted_mean"}  # plain JAX
 FENCE = re.compile(r"^( *)```python[^\n]*\n(.*?)^\1```", re.MULTILINE | re.DOTALL)

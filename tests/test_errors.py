@@ -12,7 +12,7 @@ import pytest
 from jax.sharding import AxisType, PartitionSpec
 
 import jsoftmax
-from jsoftmax._core import check, check_attention
+from jsoftmax._core import check, check_attention, check_energy, check_hopfield
 
 INT = "softmax_cross_entropy_with_integer_labels"
 DIST = "softmax_cross_entropy"
@@ -587,15 +587,130 @@ def attention_rows():
         yield "dot_product_attention", memory | changed, exception, wanted
 
 
+ENERGIES, KL, UNIT = ("boltzmann", "free_energy", "entropy"), "kl_divergence", "bernoulli_unit"
+
+
+def energy_rows():
+    """The same of energies, and of the layers of a restricted Boltzmann machine."""
+    for name in (*ENERGIES, KL):
+        array = {"entropy": "logits", KL: "logits_p"}.get(name, "energies")
+        given = {array: X} | ({"logits_q": X} if name == KL else {})
+        for changed, exception, *wanted in (
+            ({array: X.astype(bool)}, TypeError, f"`{array}` must be a floating or integer array", "dtype bool"),
+            ({array: [SECRET]}, TypeError, f"`{array}` must be an array", "got list"),
+            ({"axis": 2}, ValueError, "`axis` must be in [-2, 2)", "got 2"),
+            ({"where": X}, TypeError, "`where` must be boolean", "got dtype float32"),
+            ({"where": np.ones(4, bool)}, ValueError, "`where` must broadcast", "got shape (4,)"),
+            ({"beta": full(4)}, ValueError, "`beta` must broadcast", "got shape (4,)"),
+            ({"beta": 1.0, "temperature": 1.0}, ValueError, "give one of `beta`", "`beta` and `temperature`"),
+            ({"axis_name": 0}, TypeError, "`axis_name` must be the name of a mesh axis", "got 0"),
+        ):
+            yield name, given | changed, exception, wanted
+    yield KL, {"logits_p": X, "logits_q": X[0]}, ValueError, ("`logits_q` must have the shape of `logits_p`", "(5,)")
+    yield KL, {"logits_p": X, "logits_q": None}, TypeError, ("`logits_q` must be an array", "got NoneType")
+    yield UNIT, {"gap": X.astype(complex)}, TypeError, ("`gap` must be a floating or integer array", "complex128")
+    yield UNIT, {"gap": X, "beta": full(4)}, ValueError, ("`beta` must broadcast", "got shape (4,)")
+    machine = {"weight": full((5, 2)), "visible_bias": full(5), "hidden_bias": full(2)}
+    of_machine = (
+        ({"weight": full(5)}, ValueError, "`weight` must have shape (V, H)", "got (5,)"),
+        ({"weight": full((0, 2))}, ValueError, "`weight` must have shape (V, H)", "got (0, 2)"),
+        ({"visible_bias": full(2)}, ValueError, "`visible_bias` must have one entry a visible unit", "got (2,)"),
+        ({"hidden_bias": full(5)}, ValueError, "`hidden_bias` must have one entry a hidden unit", "got (5,)"),
+        ({"hidden_bias": None}, TypeError, "`hidden_bias` must be an array", "got NoneType"),
+    )
+    of_units = (
+        ({"visible": full((3, 2))}, ValueError, "`visible` must have its units on the last axis", "got shape (3, 2)"),
+        ({"visible": np.float32(SECRET)}, ValueError, "`visible` must have its units on the last", "got shape ()"),
+        ({"visible": X.astype(bool)}, TypeError, "`visible` must be a floating or integer array", "dtype bool"),
+    )
+    steps = (
+        ({"steps": 0}, ValueError, "`steps` must be at least 1", "got 0"),
+        ({"steps": 1.0}, TypeError, "`steps` must be an int", "got float"),
+    )
+    chains = ({"chains": full((3, 2))}, ValueError, "`chains` must have its units on the last axis", "got shape (3, 2)")
+    key, v, of_beta = {"key": None}, {"visible": X}, ({"beta": full(4)}, ValueError, "`beta` must broadcast", "(4,)")
+    for name, given, table in (
+        ("rbm_energy", v | {"hidden": full((3, 2))} | machine, of_machine + of_units),
+        ("rbm_free_energy", v | machine, (*of_machine, *of_units, of_beta)),
+        ("rbm_gibbs", key | v | machine | {"steps": 1}, (*of_machine, *of_units, *steps, of_beta)),
+        ("rbm_contrastive_divergence", key | v | machine, (*of_machine, *of_units, *steps, chains, of_beta)),
+        ("rbm_pseudo_log_likelihood", key | v | machine, (*of_machine, *of_units, of_beta)),
+        ("rbm_log_partition", machine, (*of_machine, of_beta)),
+        ("rbm_hidden_probability", v | {k: machine[k] for k in ("weight", "hidden_bias")}, (*of_units, of_beta)),
+    ):
+        for changed, exception, *wanted in table:
+            yield name, given | changed, exception, wanted
+    layers = v | machine | {"hidden": full((3, 5))}
+    yield "rbm_energy", layers, ValueError, ("`hidden` must have its units on the last axis", "got shape (3, 5)")
+    yield (
+        "rbm_energy",
+        layers | {"hidden": full((2, 2))},
+        ValueError,
+        ("`hidden` must have the leading axes of `visible` (3, 5)", "(2, 2)"),
+    )
+    down = {"hidden": full((3, 5)), "weight": full((5, 2)), "visible_bias": full(5)}
+    yield "rbm_visible_probability", down, ValueError, ("`hidden` must have its units on the last axis", "(3, 5)")
+    large = {"weight": full((21, 22)), "visible_bias": full(21), "hidden_bias": full(22)}
+    yield "rbm_log_partition", large, ValueError, ("`weight` must have a layer of at most 20 units", "(21, 22)")
+
+
+def hopfield_rows():
+    """The same of associative memories."""
+    signs = np.ones((2, 4), np.int8)
+    network = {"state": signs, "weights": full((4, 4))}
+    lopsided = full((4, 4))
+    lopsided[0, 1] = 0
+    yield "hopfield_weights", {"patterns": full(4)}, ValueError, ("`patterns` must have shape (M, D)", "got (4,)")
+    yield "hopfield_weights", {"patterns": signs > 0}, TypeError, ("`patterns` must be a floating or", "dtype bool")
+    of_all = (
+        ({"state": signs.astype(np.uint8)}, TypeError, "`state` must be of a dtype that has −1", "got uint8"),
+        ({"state": full((2, 3))}, ValueError, "`state` must have the 4 units of `weights`", "got (2, 3)"),
+        ({"state": np.float32(1)}, ValueError, "`state` must have the 4 units of `weights`", "got ()"),
+        ({"weights": full((4, 3))}, ValueError, "`weights` must have shape (D, D)", "got (4, 3)"),
+        ({"weights": lopsided}, ValueError, "`weights` must be symmetric"),
+        ({"threshold": full(3)}, ValueError, "`threshold` must broadcast", "got shape (3,)"),
+    )
+    of_updates = (
+        ({"order": full(4)}, TypeError, "`order` must be integers", "got dtype float32"),
+        ({"order": np.arange(3)}, ValueError, "`order` must name each of the 4 units once", "got shape (3,)"),
+        ({"order": np.zeros(4, int)}, ValueError, "`order` must name each of the 4 units once", "got some twice"),
+        ({"order": np.arange(4), "synchronous": True}, ValueError, "give one of `order`", "`order` and synchronous"),
+        ({"order": np.arange(4), "key": 0}, ValueError, "give one of `order`", "got `order` and `key`"),
+    )
+    for name in ("hopfield_energy", "hopfield_update", "hopfield_retrieve"):
+        for changed, exception, *wanted in of_all + (() if name == "hopfield_energy" else of_updates):
+            yield name, network | changed, exception, wanted
+    for most, exception, got in ((0, ValueError, "at least 1, got 0"), (2.0, TypeError, "an int, got float")):
+        yield "hopfield_retrieve", network | {"max_sweeps": most}, exception, ("`max_sweeps` must be", got)
+    memory = {"state": full((2, 4)), "patterns": full((3, 4)), "beta": 1.0}
+    for name in ("modern_hopfield_energy", "modern_hopfield_retrieve"):
+        for changed, exception, *wanted in (
+            ({"state": full((2, 3))}, ValueError, "as many features on their last axis", "(2, 3) and (3, 4)"),
+            ({"patterns": full(4)}, ValueError, "`patterns` must have shape (M, D)", "got (4,)"),
+            ({"beta": full(3)}, ValueError, "`beta` must broadcast", "got shape (3,)"),
+            ({"where": full(3)}, TypeError, "`where` must be boolean", "got dtype float32"),
+            ({"where": np.ones((3, 3), bool)}, ValueError, "`where` must broadcast", "got shape (3, 3)"),
+        ):
+            yield name, memory | changed, exception, wanted
+    for changed, exception, *wanted in (
+        ({"values": full(3)}, ValueError, "`values` must have shape (M, D)", "got (3,)"),
+        (
+            {"values": full((2, 5))},
+            ValueError,
+            "`values` must have a row for each of the 3 patterns",
+            "got shape (2, 5)",
+        ),
+        ({"steps": 0}, ValueError, "`steps` must be at least 1", "got 0"),
+        ({"steps": 1.5}, TypeError, "`steps` must be an int", "got float"),
+    ):
+        yield "modern_hopfield_retrieve", memory | changed, exception, wanted
+
+
 TABLE = [
-    *rows(),
-    *tree_rows(),
-    *sampled_rows(),
-    *adaptive_rows(),
-    *margin_rows(),
-    *addressing_rows(),
-    *attention_rows(),
+    *(*rows(), *tree_rows(), *sampled_rows(), *adaptive_rows()),
+    *(*margin_rows(), *addressing_rows(), *attention_rows(), *energy_rows(), *hopfield_rows()),
 ]
+CHECKS = check, check_attention, check_energy, check_hopfield
 
 
 def check_message(name, error, exception, fragments):
@@ -692,29 +807,23 @@ def test_a_mesh_axis_that_is_not_there_is_jax_own_error():
             getattr(jsoftmax, operator)(**arguments(operator), axis_name="model")
 
 
-CHECKS = {inspect.getfile(module): inspect.getsource(module) for module in (check, check_attention)}
+def lines_of_checks(error, module):
+    return {entry.lineno + 1 for entry in error.traceback if str(entry.path) == module.__file__}
 
 
-def lines_of_checks(error):
-    return {(str(entry.path), entry.lineno + 1) for entry in error.traceback if str(entry.path) in CHECKS}
-
-
-def test_every_way_to_refuse_is_in_the_table():
+@pytest.mark.parametrize("module", CHECKS)
+def test_every_way_to_refuse_is_in_the_table(module):
     """One row at least for each `raise` of the checks, but for what only a mesh or a trace can show."""
-    raised = [
-        (path, node.lineno, node.end_lineno)
-        for path, source in CHECKS.items()
-        for node in ast.walk(ast.parse(source))
-        if isinstance(node, ast.Raise)
-    ]
+    tree = ast.parse(inspect.getsource(module))
+    raised = [node for node in ast.walk(tree) if isinstance(node, ast.Raise)]
     seen = set()
     for name, given, *_ in TABLE:
         with pytest.raises((TypeError, ValueError)) as error:
             getattr(jsoftmax, name)(**given)
-        seen |= lines_of_checks(error)
-    seen |= lines_of_checks(varying_rows())
+        seen |= lines_of_checks(error, module)
+    seen |= lines_of_checks(varying_rows(), module)
     with pytest.raises(TypeError) as error:
         jax.jit(jsoftmax.huffman_tree)(jnp.ones(3))
-    seen |= lines_of_checks(error)
-    missed = [(path, a) for path, a, z in raised if not seen & {(path, line) for line in range(a, z + 1)}]
+    seen |= lines_of_checks(error, module)
+    missed = [node.lineno for node in raised if not seen & set(range(node.lineno, node.end_lineno + 1))]
     assert missed == []

@@ -50,8 +50,13 @@ NO_OPERATOR = {
     *("sampled_softmax_loss", "nce_loss", "negative_sampling_loss"),
     *("arcface_loss", "cosface_loss", "am_softmax_loss", "sphereface_loss", "large_margin_softmax_loss"),
     *("combined_margin_loss", "cosine_logits", "margin_logits", "margin_annealing", "contrastive_cross_entropy"),
+    *("HopfieldRetrieval", "hopfield_weights", "hopfield_energy", "hopfield_update", "hopfield_retrieve"),
+    *("modern_hopfield_energy", "modern_hopfield_retrieve"),
     *("content_addressing", "soft_argmax", "dot_product_attention"),
     *("AdaptiveWeights", "adaptive_weights", "adaptive_softmax_loss", "adaptive_log_prob", "adaptive_predict"),
+    *("boltzmann", "free_energy", "entropy", "kl_divergence", "bernoulli_unit"),
+    *("rbm_energy", "rbm_free_energy", "rbm_hidden_probability", "rbm_visible_probability", "rbm_gibbs"),
+    *("rbm_contrastive_divergence", "rbm_log_partition", "rbm_pseudo_log_likelihood"),
 }  # a reduction, a context, a table, and those that have other arguments and tests of their own
 
 

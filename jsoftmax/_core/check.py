@@ -139,9 +139,9 @@ def beta(
 
 def _computing(value: Operand, logits_dtype: Any) -> Operand:
     """`value` in a strong dtype whatever was given: otherwise an int, a float and an array would each compile anew."""
-    computing = dtypes.wide(dtypes.of_logits(logits_dtype))
+    computing = dtypes.wide(dtypes.common(logits_dtype))
     with np.errstate(over="ignore"):  # past the range means the limit, ±inf
-        return value.astype(jnp.result_type(computing))  # float64 is float32 without x64
+        return value.astype(computing)
 
 
 def row_option(name: str, argument: str, value: Any, logits_dtype: Any, rows: tuple[int, ...]) -> Operand | None:

@@ -24,6 +24,12 @@ def of_logits(dtype: Any) -> Any:
     return dtype if _is_floating(dtype) else default_float()
 
 
+def common(*dtypes: Any) -> Any:
+    """What floating numbers are promoted to, and integers with them; NumPy's float64 is float32 without x64."""
+    floating = [dtype for dtype in dtypes if _is_floating(dtype)] or [default_float()]
+    return jnp.result_type(*map(jax.dtypes.canonicalize_dtype, floating))
+
+
 @functools.cache
 def wide(dtype: Any) -> Any:
     """`dtype`, or float32 if it is narrower."""

@@ -86,7 +86,7 @@ def dot_product_attention(
     name = "dot_product_attention"
     query, key, value = check_attention.memory(name, query, key, value)
     shape = check_attention.score_shape(query, key)
-    dtype = jnp.result_type(query.dtype, key.dtype, value.dtype)
+    dtype = dtypes.common(query.dtype, key.dtype, value.dtype)
     if beta is not None:
         beta = check.row_number(name, "beta", beta, dtype, query.shape[:-1])
     where = check_attention.of_scores(name, "where", where, shape)
@@ -135,7 +135,7 @@ def _attention(query, key, value, bias, beta, where, plan):
 
 def _unplaced(query, key, value, bias, beta, where, plan):
     """Operands brought to the axes of `addressed`."""
-    dtype = dtypes.of_logits(jnp.result_type(query.dtype, key.dtype, value.dtype))
+    dtype = dtypes.common(query.dtype, key.dtype, value.dtype)
     query, key, value = (a.astype(dtype) for a in (query, key, value))
     batched, (t, n), k = query.ndim == 4, query.shape[-3:-1], key.shape[-2]
     q = query if batched else query[None]
