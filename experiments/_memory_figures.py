@@ -46,8 +46,6 @@ def _training(results, path):
     left.set_title(f"training loss, nats; {slots} slots")
     left.legend(fontsize=9)
     middle.set_title("norm of the towers' gradient")
-    right.axhline(d**0.5, color="0.35", linestyle=":", linewidth=1)
-    right.annotate("√d", (0, d**0.5), xytext=(4, 4), textcoords="offset points", fontsize=9)
     right.set_title("learned β")
     for panel in (left, middle, right):
         panel.set_xlabel("step")

@@ -80,5 +80,5 @@ def _saturation(results, path):
         norm = np.maximum(numbers(row["gradient_median"]).mean(0), FAINT)
         return every * np.arange(len(norm)), norm
 
-    title = f"Median ‖∂p/∂x‖ of attention to test images while it is trained; below {FAINT:g} drawn there"
+    title = "Median ‖∂p/∂x‖ of attention to test images while it is trained; below 10⁻⁶ drawn there"
     return _panels(results, curve, title, path, FAINT / 1.5)

@@ -81,22 +81,25 @@ def test_both_scalings_start_alike_and_differ_in_their_gradient(results):
     for raw, scaled in pairs:
         assert np.all(numbers(raw["largest_weight"])[:, 0] > numbers(scaled["largest_weight"])[:, 0])
         if raw["dimension"] >= 64:
-            assert np.all(numbers(raw["gradient_median"])[:, 0] < numbers(scaled["gradient_median"])[:, 0])
+            assert numbers(raw["gradient_median"])[:, 0].mean() < numbers(scaled["gradient_median"])[:, 0].mean()
 
 
 def test_what_the_page_says_of_the_committed_run(committed):
-    """Unscaled attention of 256 dimensions ends worse at every rate, that of 16 nearly as well as the scaled one."""
-    last = {(r["dimension"], r["rate"], r["scores"]): numbers(r["loss"])[:, -1].mean() for r in committed["training"]}
+    pairs = [*zip(committed["training"][::2], committed["training"][1::2], strict=True)]
+    of = lambda row, name, at: numbers(row[name])[:, at].mean()  # noqa: E731
+    assert sum(of(raw, "loss", 0) < of(scaled, "loss", 0) for raw, scaled in pairs) == 8
+    pulls = [of(raw, "pull", 0) / of(scaled, "pull", 0) for raw, scaled in pairs]
+    assert min(pulls) > 2.5 and max(pulls) < 5.6
+    last = {(r["dimension"], r["rate"], r["scores"]): of(r, "loss", -1) for r in committed["training"]}
     rates = committed["run"]["settings"]["rates"]
-    assert all(last[256, rate, "raw"] > last[256, rate, "scaled"] for rate in rates)
     best = {(d, s): min(last[d, rate, s] for rate in rates) for d in (16, 64, 256) for s in ("raw", "scaled")}
-    assert best[256, "raw"] > 2 * best[256, "scaled"] and best[16, "raw"] < 1.3 * best[16, "scaled"]
-    assert last[16, 1e-3, "raw"] < last[16, 1e-3, "scaled"]
-    for row in committed["training"]:
-        end = numbers(row["gradient_median"])[:, -1].mean()
-        assert row["dimension"] < 256 or (end < 1e-5) == (row["scores"] == "raw")
-    pulls = zip(committed["training"][::2], committed["training"][1::2], strict=True)
-    assert all(numbers(raw["pull"])[:, 0].mean() > numbers(scaled["pull"])[:, 0].mean() for raw, scaled in pulls)
+    assert best[256, "raw"] > 2 * best[256, "scaled"]
+    assert all(last[256, rate, "raw"] > 1.3 * last[256, rate, "scaled"] for rate in rates)
+    assert all(abs(last[16, rate, "raw"] / last[16, rate, "scaled"] - 1) < 0.1 for rate in rates[:2])
+    assert last[16, rates[2], "raw"] > 1.5 * last[16, rates[2], "scaled"]
+    for raw, scaled in pairs:
+        end = of(raw, "gradient_median", -1), of(scaled, "gradient_median", -1)
+        assert end[0] < end[1] and (raw["dimension"] < 256 or (end[0] < 1e-5 and 5e-4 < end[1] < 0.3))
 
 
 def test_patches_hold_their_pixels():
