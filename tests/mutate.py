@@ -803,7 +803,7 @@ MUTANTS = (
     Mutant(
         "forward-mode-ignored",
         "_core/rule.py",
-        "return primal(*args) if _forward_mode.value else ruled(*args)",
+        "return _whole(primal)(*args) if _forward_mode.value else ruled(*args)",
         "return ruled(*args)",
         "test_laws.py -k 'T31 and logsumexp'",
     ),
@@ -1370,6 +1370,27 @@ MUTANTS = (
         "gap(s, a.beta, where, origin) + a.bias",
         "gap(s, a.beta, where, origin) + jnp.where(jnp.isinf(a.beta), 0, a.bias)",
         "test_attention.py -k 'limits and bias'",
+    ),
+    Mutant(
+        "attention-bias-hides-nothing",
+        ADDRESSED,
+        "where & (bias != -jnp.inf)",
+        "where",
+        "test_attention.py -k bias_of_minus_infinity",
+    ),
+    Mutant(
+        "attention-outlier-as-reference",
+        ADDRESSED,
+        "empty, leads = found.stats.excess == -1, found.rest <= found.own",
+        "empty, leads = found.stats.excess == -1, found.rest >= 0",
+        "test_attention.py -k outlier",
+    ),
+    Mutant(
+        "attention-cotangent-leaks",
+        ADDRESSED,
+        "_write(masked(p + bad, where), _settled(g.astype(a.value.dtype)))",
+        "_write(masked(p + bad, where), g.astype(a.value.dtype))",
+        "test_attention.py -k poisoned",
     ),
     Mutant(
         "attention-heads-mixed",

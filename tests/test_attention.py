@@ -199,6 +199,23 @@ def test_confident_rows(block):
     check(beta_bar, (z_bar * np.float64(k[:, 0, 0])).sum(), what="β", scale=size.sum())
 
 
+@pytest.mark.parametrize("block", [None, (3, 4)], ids=str)
+def test_the_value_of_the_peak_is_an_outlier(block):
+    """As of a sink: with little weight it is far larger than what is read, and the others keep their digits."""
+    v, g, g_z = VALUE.copy(), np.abs(G), 0 * G_Z
+    k = np.where(np.arange(S)[:, None, None] == 0, 0, KEY * np.float32(0.01))
+    v[:, 0] = 1e5
+    bias = np.where(np.arange(S) == 0, 0.01, np.where(np.arange(S) < 6, 0, -30)).astype(np.float32)
+    y, bars = program(("bias",), block, False)(None, g, g_z, QUERY, k, v, bias)
+    (o, log_z), wanted = exact(QUERY, k, v, H**-0.5, bias, True, False, g, g_z)
+    agree(y, (o, log_z), PRODUCT, "value")
+    # each against its own terms: those of keys without weight are not hidden behind those of the others
+    found, expected = bars[2][:, 6:], wanted[2][:, 6:]
+    tolerance.check(found, expected, np.float32, tolerance.Bound(64, 2), "values", gap=40.0)
+    z_bar = wanted[3].sum((0, 1, 2))
+    tolerance.check(bars[3][6:], z_bar[6:], np.float32, tolerance.Bound(256, 4), "bias", gap=40.0)
+
+
 def test_loud_and_quiet_scores():
     """Scores far from each other, far from 0 and too large for a product; jit as without."""
     for q_scale, offset in ((300.0, 0.0), (1.0, 1e4), (1e-30, 0.0), (1e19, 0.0)):
@@ -267,15 +284,39 @@ def test_what_is_hidden_does_not_matter(payload, block):
 
 
 @pytest.mark.parametrize("block", [None, (3, 4)], ids=str)
-@pytest.mark.parametrize("place", ["query", "key", "value", "infinite value"])
+@pytest.mark.parametrize("beta", [0.7, np.inf, slow(-np.inf), 3e38])
+def test_a_bias_of_minus_infinity_hides(beta, block):
+    """As `where` does: the key with the largest product, and one that holds a NaN."""
+    s = np.einsum("btnh,bsnh->bnts", np.round(QUERY), np.repeat(np.round(KEY), N // K, 2))
+    where = (s != s.max(-1, keepdims=True)) & (s != s.min(-1, keepdims=True)) & (np.arange(S) != 3)
+    k, v = np.round(KEY), VALUE.copy()
+    v[:, 3] = np.nan
+    run, g_z = program(("bias", "beta"), block, False), 0 * G_Z
+    bias = np.where(where, BIAS, -np.inf).astype(np.float32)
+    found = run(np.ones_like(where), G, g_z, np.round(QUERY), k, v, bias, np.float32(beta))
+    hidden = run(where, G, g_z, np.round(QUERY), k, VALUE, BIAS, np.float32(beta))
+    for a, e in zip(jax.tree.leaves(found), jax.tree.leaves(hidden), strict=True):
+        assert np.array_equal(a, e)
+    assert np.isfinite(found[0][0]).all() and np.any(found[0][0])
+    assert not any(np.isnan(a).any() for a in jax.tree.leaves(found))
+
+
+@pytest.mark.parametrize("block", [None, (3, 4)], ids=str)
+@pytest.mark.parametrize("place", ["cotangent", "query", "key", "value", "infinite value"])
 def test_a_poisoned_row_is_poisoned_alone(place, block):
     """NaN where it is seen, and in no bit elsewhere: queries 4 and later see the last key."""
     where = np.ones((1, 1, T, S), bool)
     where[..., :4, -1] = False
-    q, k, v = QUERY.copy(), KEY.copy(), VALUE.copy()
+    q, k, v, g = QUERY.copy(), KEY.copy(), VALUE.copy(), G.copy()
+    run = program((), block, False)
+    if place == "cotangent":  # of a query that does not see the last key
+        g[:, 3] = np.nan
+        q_bar, k_bar, v_bar = run(where, g, G_Z, q, k, v)[1]
+        assert all(np.isnan(bar[:, :-1]).all() and np.isfinite(bar[:, -1]).all() for bar in (k_bar, v_bar))
+        assert np.array_equal(np.isnan(q_bar).all((0, 2, 3)), np.arange(T) == 3)
+        return
     a = {"query": q, "key": k, "value": v, "infinite value": v}[place]
     a[:, 4 if place == "query" else -1] = np.inf if place == "infinite value" else np.nan
-    run = program((), block, False)
     (o, log_z), (q_bar, *_) = run(where, G, G_Z, q, k, v)
     (clean, _), (clean_bar, *_) = run(where, G, G_Z, QUERY, KEY, VALUE)
     poisoned = np.arange(T) == 4 if place == "query" else np.arange(T) >= 4
@@ -310,6 +351,14 @@ def test_dtypes(dtype):
             bound = PRODUCT if dtype == np.float64 else tolerance.HALF_PRODUCTS[np.dtype(dtype).name]
             agree((o, *bars), (wanted[0], *expected[:3]), bound, str(dtype), dtype)
             tolerance.check(log_z, wanted[1], wide, PRODUCT, "log Z", scale=8.0)
+
+
+def test_cotangents_beyond_the_range_of_float16():
+    q, k, v, g = (np.array(a, np.float16).reshape(-1, 1, 1) for a in (1, (0.01, 0.02), (600, -600), 600))
+    (_, _), (q_bar, k_bar, _) = program((), None, False)(None, g, np.zeros((1, 1), np.float32), q, k, v)
+    assert q_bar.dtype == np.float16 and np.isfinite(q_bar).all() and abs(float(q_bar[0, 0, 0]) + 1800) < 8
+    ones = attention(q, np.zeros((70000, 1, 1), np.float16), np.ones((70000, 1, 1), np.float16))
+    assert ones == 1 and np.isinf(k_bar).all()
 
 
 def test_integers_and_float64_of_numpy():

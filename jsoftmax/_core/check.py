@@ -307,17 +307,15 @@ def nodes(name: str, inputs: Any, node_weight: Any, given: Tree) -> tuple[Operan
     return inputs, node_weight
 
 
-def block_size(name: str, value: Any) -> tuple[int | None, int | None]:
-    """(tokens, classes) of a block; None where it is not given."""
+def block_size(name: str, value: Any, what: str = "(tokens, classes)") -> tuple[int | None, int | None]:
+    """Both sizes of a block; None where one is not given."""
     given = value if isinstance(value, tuple) else (value, None)
     try:
         sizes = tuple(n if n is None else op.index(n) for n in given)
     except TypeError:
         sizes = ()
     if len(sizes) != 2 or any(n is not None and n < 1 for n in sizes):
-        raise ValueError(
-            f"{name}: `block_size` must be a positive int, a pair (tokens, classes) or None, got {value!r}."
-        )
+        raise ValueError(f"{name}: `block_size` must be a positive int, a pair {what} or None, got {value!r}.")
     return sizes
 
 

@@ -65,7 +65,7 @@ def _whole(f):
     def run(*args):
         leaves, tree = jax.tree.flatten(args)
         given = [leaf for leaf in leaves if isinstance(leaf, jax.Array)]
-        about = []
+        about: list[Any] = []
 
         def made(arrays):
             """What `f` makes; what it hands on as it is, JAX would take for something new."""

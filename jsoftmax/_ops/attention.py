@@ -52,18 +52,18 @@ def dot_product_attention(
         (smallest) product share the address, as their biases tell.
       where: boolean, broadcasts to the scores [B, N, T, S]: False hides a key from a query. Padding, lengths, windows.
       bias: real, broadcasts to the scores: added to β times the products. −inf hides a key.
-      is_causal: query t sees the keys up to the t-th; blocks that no query sees cost nothing.
+      is_causal: query t sees the keys up to the t-th. Whole blocks of keys behind all queries of a block cost nothing.
       return_logsumexp: return also log Z of every query, the log-sum-exp of its scores in nats.
       block_size: queries of a block, or (queries, keys): as many scores are there at once, in float32 or wider, for
         every head, in the gradient some three times. By default up to 512 keys are one block, for up to 16 queries as
         many as make 2²¹ scores, and more are cut into blocks of 256; queries are as many as make 2²¹ scores, 512 at
-        most.
+        most and one at least. Axes of `jax.vmap` are not counted.
 
     Returns:
       [B, T, N, V] or [T, N, V], in the common dtype of the three; sums are taken in float32 or wider. With
       `return_logsumexp` a pair: this, and [B, T, N], float32 or wider. A query that sees no key reads 0, with log Z =
-      −inf. A NaN in a query or in a key or value that it sees, and a score of +inf, make what it reads NaN, and so
-      does an infinite value; what is hidden has no effect, whatever it holds.
+      −inf. A NaN in a query or in a key or value that it sees, a score of +inf and an infinite value make all of the
+      query NaN: what it reads, log Z and gradients; what is hidden has no effect, whatever it holds.
 
     Raises:
       TypeError: an array is boolean, complex or a list; `where` is not boolean.
@@ -72,8 +72,9 @@ def dot_product_attention(
     Derivatives: in `query`, `key`, `value`, `bias` and `beta`, also through log Z, to any order; forward mode inside
     `forward_mode()`. What the softmax is moved by is summed without the key at the peak, so that it is exact where one
     key has nearly all the weight. Derivatives of the gradient make the scores of all keys of a block of queries.
-    Saves `query`, `key`, `value`, `bias`, `where`, β and two numbers a query; with blocks of keys a third, and an array
-    like the result.
+    Products with values and of cotangents are taken in the common dtype too, in float32 for float16.
+    Saves `query`, `key`, `value`, `bias`, `where`, β and two numbers a query; with blocks of keys one or two more, and
+    an array like the result in float32 or wider.
 
     References: Vaswani et al. (2017), arXiv:1706.03762; Ainslie et al. (2023), arXiv:2305.13245 (shared heads);
     Milakov & Gimelshein (2018), arXiv:1805.02867; Dao et al. (2022), arXiv:2205.14135 (blocks of keys).
@@ -92,7 +93,7 @@ def dot_product_attention(
         beta = check.row_number(name, "beta", beta, dtype, query.shape[:-1])
     where = check_attention.of_scores(name, "where", where, shape)
     bias = check_attention.of_scores(name, "bias", bias, shape)
-    sizes = _sizes(shape, check.block_size(name, block_size))
+    sizes = _sizes(shape, check.block_size(name, block_size, "(queries, keys)"))
     plan = Plan(*sizes, 1 / math.sqrt(max(query.shape[-1], 1)), bool(is_causal), bool(return_logsumexp))
     return _attention(query, key, value, bias, beta, where, plan)
 
@@ -137,7 +138,9 @@ def _attention(query, key, value, bias, beta, where, plan):
 def _unplaced(query, key, value, bias, beta, where, plan):
     """Operands brought to the axes of `addressed`."""
     dtype = dtypes.common(query.dtype, key.dtype, value.dtype)
-    query, key, value = (a.astype(dtype) for a in (query, key, value))
+    # weights and cotangents of scores leave the range of float16
+    inside = jnp.float32 if dtype == jnp.float16 else dtype
+    query, key, value = (a.astype(inside) for a in (query, key, value))
     batched, (t, n), k = query.ndim == 4, query.shape[-3:-1], key.shape[-2]
     q = query if batched else query[None]
     q = q.reshape(*q.shape[:2], k, n // k, q.shape[-1]).transpose(0, 2, 3, 1, 4)
@@ -149,7 +152,7 @@ def _unplaced(query, key, value, bias, beta, where, plan):
     a, (where, index) = _leveled(Attention(q, key, value, bias, beta), where, index)
     y, log_z = _ruled(a, Hidden(where, index), plan)
     y = y.transpose(0, 3, 1, 2, 4).reshape(q.shape[0], t, n, y.shape[-1])
-    y = y if batched else y[0]
+    y = (y if batched else y[0]).astype(dtype)
     if not plan.measured:
         return y
     log_z = log_z.transpose(0, 3, 1, 2, 4).reshape(q.shape[0], t, n)
@@ -217,9 +220,9 @@ def _whole(a, hidden, plan):
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
 def _gathered(a, hidden, plan):
     found, origin = addressed.gather(a, hidden, plan.scale, plan.keys)
-    moved = addressed.deviation(found)
+    y, away, first = addressed.read(found)
     log_z = addressed.log_z_of(found, a, origin) if plan.measured else None
-    return found.at + moved, log_z, (found.stats, origin, found.first, moved.astype(a.value.dtype))
+    return y, log_z, (found.stats, origin, first, away)
 
 
 @_gathered.defjvp

@@ -98,7 +98,7 @@ def modern_hopfield_retrieve(
       values: V, real, [M, E], what is stored with each pattern: the last step gives `softmax(β X ξ) V`.
       beta: inverse temperature, any real or ±inf; a number, or one a state, which broadcasts to [...]. inf gives the
         pattern with the largest inner product, and the mean of those that are tied.
-      steps: an int from 1 on, each a part of the program of its own. None for as many as it takes until no feature
+      steps: an int from 1 on. None for as many as it takes until no feature
         moves by more than 4 roundings of the largest, each state by itself, at most 1000. For β < 0 it need not settle.
         Whether it has, another step tells.
       where: boolean, broadcasts to [..., M]; False leaves a pattern out, whatever it holds.
@@ -215,10 +215,7 @@ def _retrieve(state, patterns, values, beta, where, steps, dtype):
         if values is None:
             return state.astype(dtype)
     else:
-        # one after the other and not in a loop: through a scan jax 0.10.2 forgets the rules of the partition function
-        # where it differentiates twice
-        for _ in range(steps - 1):
-            state = _step(state, memory)
+        state, _ = lax.scan(lambda state, _: (_step(state, memory), None), state, length=steps - 1)
     return _step(state, memory, values).astype(dtype)
 
 

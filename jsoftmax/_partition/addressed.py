@@ -9,13 +9,13 @@ v_bar_j  =  Σ_t p_tj o_bar_t         b_bar  =  z_bar                           
 β_bar_t  =  Σ_j z_bar_tj (s_tj − m_t) + (log Z)_bar_t m_t                                       (20)
 
 At once the weights of a row are those of `statistics`. In blocks of keys a row is a peak and an excess with values:
-with r a key at the peak
+with r a key at the peak, if that has half of the weight or more
 
 o_t  =  v_r + Σ_{j≠r} p_tj (v_j − v_r)
 a_tj − Σ_i p_ti a_ti  =  (a_tj − a_tr) − ⟨o_bar_t, o_t − v_r⟩                                   (21)
 
-and neither cancels where p_r is nearly all the weight. No derivative passes through blocks of keys: it is that of whole
-rows.
+and neither cancels where p_r is nearly all the weight; else v_r = 0 in both, for it may be far larger than o. No
+derivative passes through blocks of keys: it is that of whole rows.
 
 Queries are [B, K, G, T, H], keys [B, K, S, H] and values [B, K, S, V]: G heads share those of one. What is of a row is
 [B, K, G, T, 1] or has size 1 somewhere, what is of a score [B, K, G, T, S].
@@ -109,9 +109,11 @@ def marked(a: Attention) -> Attention:
 # rows at once ------------------------------------------------------------------------------------------------------
 
 
-def visible(hidden: Hidden, keys: int, start: Any = 0) -> Mask:
-    """Which of the keys from `start` on a query sees."""
+def visible(hidden: Hidden, bias: Any, keys: int, start: Any = 0) -> Mask:
+    """Which of the keys from `start` on a query sees; a bias of −∞ hides one as `where` does."""
     where, index = hidden
+    if bias is not None:
+        where = bias != -jnp.inf if where is None else where & (bias != -jnp.inf)
     if index is None:
         return where
     before = start + lax.broadcasted_iota(jnp.int32, (1, 1, 1, 1, keys), 4) <= index
@@ -145,7 +147,7 @@ def _offset(beta: Rows, origin: Rows) -> Rows:
 
 def value(a: Attention, hidden: Hidden, scale: float, measured: bool) -> tuple[Array, Any, Statistics]:
     """(o, log Z if `measured`, statistics)."""
-    where = visible(hidden, a.key.shape[2])
+    where = visible(hidden, a.bias, a.key.shape[2])
     z = scores(a, where, scale)
     stats = statistics(z.logits, z.beta, where, AXES, fine=measured)
     p = weights(z.logits, z.beta, where, stats, AXES)
@@ -163,21 +165,21 @@ def pull(
     wanted: Any,
 ) -> tuple[Attention, Attention]:
     """(19) and (20): (shared + what queries have in common, what is of each query), the bias in one of them."""
-    where = visible(hidden, a.key.shape[2])
+    where = visible(hidden, a.bias, a.key.shape[2])
     z = scores(a, where, scale)
     p = weights(z.logits, z.beta, where, stats, AXES)
     z_bar = pullback.through_weights(_with_each(g.astype(a.value.dtype), a.value), z.logits, z.beta, where, stats, AXES)
     z_bar = z_bar if log_z_bar is None else z_bar + p * log_z_bar  # (18)
     shared, own, moved = _bars(shared, p, masked(z_bar, where), g, z, a, where, stats, scale, wanted)
-    return shared, _with_beta(own, moved, log_z_bar, z, a, stats, wanted)
+    return shared, _with_beta(own, moved, log_z_bar, z.origin, a, stats, wanted)
 
 
-def _with_beta(own, moved, log_z_bar, z, a, stats, wanted):
+def _with_beta(own, moved, log_z_bar, origin, a, stats, wanted):
     """The second term of (20) added to the first."""
     if not wanted.beta:
         return own
     if log_z_bar is not None:
-        origin = stats.peak if z.origin is None else z.origin
+        origin = stats.peak if origin is None else origin
         moved = moved + log_z_bar * limits.held(origin, a.beta, stats.excess)
     return own._replace(beta=moved)
 
@@ -186,7 +188,9 @@ def _bars(shared, p, z_bar, g, z, a, where, stats, scale, wanted, start=0):
     """(shared, own, the first term of (20)) for the keys of `a`, which are those from `start` on in `shared`."""
     own, moved = Attention(*(None for _ in a)), None
     if wanted.value:
-        shared = shared._replace(value=_add_at(shared.value, _write(p, g.astype(a.value.dtype)), start, 2))
+        bad = jnp.where(jnp.isfinite(g).all(4, keepdims=True), 0, jnp.nan).astype(p.dtype)
+        value_bar = _write(masked(p + bad, where), _settled(g.astype(a.value.dtype)))
+        shared = shared._replace(value=_add_at(shared.value, value_bar, start, 2))
     if wanted.bias:
         each = _summed(z_bar, a.bias)
         if shared.bias is None:
@@ -197,7 +201,7 @@ def _bars(shared, p, z_bar, g, z, a, where, stats, scale, wanted, start=0):
         frame = stats if z.origin is None else Statistics(z.origin, stats.excess)
         moved = pullback.to_beta(z_bar, z.products, a.beta, where, frame, AXES)
     if wanted.query or wanted.key:
-        s_bar = z_bar * scale if a.beta is None else times(a.beta, z_bar)
+        s_bar = z_bar * scale if a.beta is None else limits.saturate(times(a.beta, z_bar))
         s_bar = masked(s_bar, where).astype(a.query.dtype)
         if wanted.query:
             own = own._replace(query=_read(s_bar, _settled(a.key)))
@@ -230,7 +234,7 @@ def _part(a: Attention, hidden: Hidden, start: Any, length: int) -> tuple[Attent
         return a if a is None or a.shape[axis] == 1 else lax.dynamic_slice_in_dim(a, start, length, axis)
 
     part = a._replace(key=cut(a.key, 2), value=cut(a.value, 2), bias=cut(a.bias, 4))
-    return part, visible(hidden._replace(where=cut(hidden.where, 4)), length, start)
+    return part, visible(hidden._replace(where=cut(hidden.where, 4)), part.bias, length, start)
 
 
 def _needed(hidden: Hidden) -> Any:
@@ -247,7 +251,7 @@ def _over_keys(f, carry, a, hidden, block):
     return blocks.over_slices(step, carry, a.key.shape[2], block, _needed(hidden))
 
 
-def _nothing(a: Attention, hidden: Hidden, width: int) -> Array:
+def _zeros(a: Attention, hidden: Hidden, width: int) -> Array:
     """Zeros, `width` for each query."""
     like = [b for b in (*a, *hidden) if b is not None]
     return mesh.vary(jnp.zeros((*a.query.shape[:4], width), dtypes.wide(a.query.dtype)), *like)[0]
@@ -257,7 +261,7 @@ def _origin(a: Attention, hidden: Hidden, block: int) -> Any:
     """Of products, over all keys."""
     if a.bias is None or a.beta is None:
         return None
-    nothing = _nothing(a, hidden, 1)
+    nothing = _zeros(a, hidden, 1)
 
     def look(found, part, where, _):
         s = _with_each(part.query, part.key)
@@ -270,8 +274,8 @@ def _origin(a: Attention, hidden: Hidden, block: int) -> Any:
 
 def gather(a: Attention, hidden: Hidden, scale: float, block: int) -> tuple[Gathered, Any]:
     """(The rows over all keys, what `scores` takes as their origin)."""
-    origin, nothing = _origin(a, hidden, block), _nothing(a, hidden, 1)
-    zeros = _nothing(a, hidden, a.value.shape[3])
+    origin, nothing = _origin(a, hidden, block), _zeros(a, hidden, 1)
+    zeros = _zeros(a, hidden, a.value.shape[3])
 
     def look(found, part, where, start):
         z = scores(part, where, scale, origin)
@@ -325,11 +329,14 @@ def _joined(a: Gathered, b: Gathered, beta: Rows) -> Gathered:
     return Gathered(stats, first, own, rest, at, below + kept * (below_tail + own_tail * at_tail))
 
 
-def deviation(found: Gathered) -> Array:
-    """o − v_r of (21); NaN in a poisoned row."""
-    total = found.own + found.rest + 0 * found.stats.excess
-    empty = found.stats.excess == -1
-    return jnp.where(empty, 0, (found.below - found.rest * found.at) / jnp.where(empty, 1, total))
+def read(found: Gathered) -> tuple[Array, Array, Array]:
+    """(o, o − v_r, r) of (21); r is no key where none has half of the weight. NaN in a poisoned row."""
+    empty, leads = found.stats.excess == -1, found.rest <= found.own
+    total = jnp.where(empty, 1, found.own + found.rest + 0 * found.stats.excess)
+    at = jnp.where(leads, found.at, 0)
+    away = jnp.where(leads, found.below - found.rest * found.at, found.below + found.own * found.at)
+    away = jnp.where(empty, 0, away / total)
+    return jnp.where(empty, 0, at + away), away, jnp.where(leads, found.first, NONE)
 
 
 def log_z_of(found: Gathered, a: Attention, origin: Any) -> Rows:
@@ -358,14 +365,13 @@ def pull_gathered(shared, g, log_z_bar, a, hidden, saved, scale, wanted, block):
         bias_bar = bias_bar if own.bias is None else _add_at(bias_bar, own.bias, start, 4)
         return shared, query_bar, bias_bar, moved if more is None else moved + more
 
-    nothing = _nothing(a, hidden, 1)
+    nothing = _zeros(a, hidden, 1)
     start = (
         shared,
-        _nothing(a, hidden, a.query.shape[4]) if wanted.query else None,
+        _zeros(a, hidden, a.query.shape[4]) if wanted.query else None,
         mesh.vary(jnp.zeros(a.bias.shape, wide), nothing)[0] if wanted.bias and shared.bias is None else None,
         nothing if wanted.beta else None,
     )
     shared, query_bar, bias_bar, moved = _over_keys(step, start, a, hidden, block)
     own = Attention(query_bar, None, None, bias_bar, None)
-    at_origin = Scores(nothing, nothing, None, origin)
-    return shared, _with_beta(own, moved, log_z_bar, at_origin, a, stats, wanted)
+    return shared, _with_beta(own, moved, log_z_bar, origin, a, stats, wanted)
