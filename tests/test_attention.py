@@ -468,15 +468,15 @@ def largest(jaxpr):
 
 @pytest.mark.parametrize("causal", [False, True])
 def test_the_scores_are_never_all_there(causal):
-    """By default, in value and gradient: no array of more than 2²¹ scores."""
+    """By default, in value and gradient: no array of more than 2²² scores."""
     t = s = 4096
     f = lambda q, k, v: attention(q, k, v, is_causal=causal).sum()  # noqa: E731
     program = jax.make_jaxpr(jax.value_and_grad(f, (0, 1, 2)))(*shapes(t, s))
-    assert 2**18 <= largest(program.jaxpr) <= 2**21
+    assert 2**19 <= largest(program.jaxpr) <= 2**22
 
 
 def test_temporaries():
-    t = s = 2048
+    t = s = 4096
     f = lambda q, k, v: attention(q, k, v).sum()  # noqa: E731
     compiled = jax.jit(jax.value_and_grad(f, (0, 1, 2))).lower(*shapes(t, s)).compile()
     assert compiled.memory_analysis().temp_size_in_bytes < 0.25 * 4 * 2 * t * s

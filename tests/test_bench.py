@@ -13,6 +13,7 @@ import pytest
 
 from experiments.benchmarks import __main__ as benchmark
 from experiments.benchmarks import (
+    attention,
     cases,
     linear,
     machine,
@@ -61,6 +62,8 @@ def wanted(parts):
         for case in part.cases:
             if case in margins.CASES:
                 rivals = {margins.ONE_HOT, margins.GATHERED}
+            elif case in attention.CASES:
+                rivals = {"jax.nn", "autodiff"}
             elif case in vocabulary.CASES:
                 rivals = {vocabulary.ALL_CLASSES}
             else:
@@ -463,6 +466,16 @@ def test_margins_give_what_they_are_named_after():
     made = margins.programs(Workload("test", (6, 5, 7), "", {}, kind="margin"), "float32", margins.CASES)
     made = {key: program for key, program in made.items() if key.operator == margins.ARCFACE}
     agree(made, atol=1e-4)  # 64 times what an arc cosine and a cosine lose
+
+
+@pytest.mark.slow
+def test_attention_gives_what_it_is_named_after():
+    made = attention.programs(Workload("test", (2, 6, 3, 4), "", {}, kind="attention"), "float32", attention.CASES)
+    matmul = made.pop(Key(YARDSTICK, "", VALUE, programs.MATMUL))
+    assert matmul.run(*matmul.arguments()).shape == (2, 6, 3, 4)
+    made = {key: program for key, program in made.items() if key.operator == attention.ATTENTION}
+    agree(made)
+    assert {key[:2] for key in made} == set(attention.CASES)
 
 
 @pytest.mark.slow

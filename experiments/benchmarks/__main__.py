@@ -18,7 +18,7 @@ import jax
 import tyro
 from tqdm import tqdm
 
-from experiments.benchmarks import cases, linear, machine, margins, measure, plan, ratios, results, vocabulary
+from experiments.benchmarks import cases, machine, measure, plan, ratios, results
 from experiments.benchmarks.page import draw_and_write
 from experiments.benchmarks.report import table
 
@@ -46,7 +46,7 @@ class Config:
     """p80 / p20 of the copy above which a workload is rejected."""
 
 
-TRIED = ("tiny", "4096 rows", "linear 16k", "vocabulary", "attention, GPU")
+TRIED = ("tiny", "4096 rows", "linear 16k", "keys and values", "vocabulary", "attention, GPU")
 SMOKE = {"workloads": TRIED, "rounds": 3, "steady": math.inf}
 
 
@@ -57,12 +57,8 @@ def smaller(workload):
 def measured(part, config):
     """The rows of a part, or None where the machine was not steady; then it is measured once more."""
     workload, dtype = part.workload, part.dtype
-    if workload.kind == "linear":
-        found = linear.programs(workload, dtype, part.cases)
-    elif workload.kind == "margin":
-        found = margins.programs(workload, dtype, part.cases)
-    elif workload.kind == "vocabulary":
-        found = vocabulary.programs(workload, dtype, part.cases)
+    if workload.kind in plan.OF_KIND:
+        found = plan.OF_KIND[workload.kind].programs(workload, dtype, part.cases)
     else:
         found = cases.programs(workload, dtype, part.cases, part.in_place)
     found, rounds = measure.working(found), min(config.rounds, workload.rounds)

@@ -54,7 +54,7 @@ def programs(workload, dtype, cases):
 def by_torch(cases, g, taken):
     from experiments.benchmarks import torch_rivals as torch
 
-    g, *taken = (torch.tensor(jnp.swapaxes(a, 1, 2)) for a in (g, *taken))
+    g, *taken = (torch.tensor(a) for a in (g, *taken))
     found = {}
     for case in cases:
         f = torch.attention(case[1] == CAUSAL)

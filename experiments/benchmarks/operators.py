@@ -121,11 +121,12 @@ def label(operator, variant):
     return f"{operator}, {variant}" if variant else operator
 
 
-def with_gradient(f):
-    """(g, x, …) → (f(x, …), gradient of ⟨g, f(x, …)⟩ in x)."""
+def with_gradient(f, differentiated=1):
+    """(g, x, …) → (f(x, …), gradient of ⟨g, f(x, …)⟩ in the first `differentiated` arguments)."""
 
-    def run(g, x, *rest):
-        value, pull = jax.vjp(lambda x: f(x, *rest), x)
+    def run(g, *arguments):
+        rest = arguments[differentiated:]
+        value, pull = jax.vjp(lambda *first: f(*first, *rest), *arguments[:differentiated])
         return value, *pull(g.astype(value.dtype))
 
     return run

@@ -3,13 +3,15 @@
 import functools
 from typing import NamedTuple
 
-from experiments.benchmarks import linear, margins, vocabulary
+from experiments.benchmarks import attention, linear, margins, vocabulary
 from experiments.benchmarks.operators import CASES, label
 from experiments.benchmarks.programs import YARDSTICK
 from experiments.benchmarks.workloads import BY_NAME, DTYPES, SPATIAL, WORKLOADS, Workload
 
 BACKENDS = ("cpu", "gpu")
-LABELS = {label(*case): case for case in (*CASES, *linear.CASES, *margins.CASES, *vocabulary.CASES)}
+OF_KIND = {"linear": linear, "margin": margins, "attention": attention, "vocabulary": vocabulary}
+ALL_CASES = [*CASES, *(case for module in OF_KIND.values() for case in module.CASES)]
+LABELS = {label(*case): case for case in ALL_CASES}
 
 
 class Part(NamedTuple):
@@ -30,12 +32,9 @@ def plan(full, names=(), on="cpu"):
 
 
 def _full(workload):
-    if workload.kind == "linear":
-        return [Part(workload, dtype, tuple(linear.CASES), ()) for dtype in DTYPES]
-    if workload.kind == "margin":
-        return [Part(workload, "float32", margins.CASES, ())]
-    if workload.kind == "vocabulary":
-        return [Part(workload, "float32", vocabulary.CASES, ())]
+    if workload.kind in OF_KIND:
+        dtypes = DTYPES if workload.kind in ("linear", "attention") else DTYPES[:1]
+        return [Part(workload, dtype, tuple(OF_KIND[workload.kind].CASES), ()) for dtype in dtypes]
     cases = tuple(case for case in CASES if case[0] != SPATIAL or len(workload.shape) > 2)
     return [Part(workload, dtype, cases, cases if workload.kind == "compiled" else ()) for dtype in DTYPES]
 
@@ -70,7 +69,7 @@ def ordered(rows):
     return sorted(rows, key=place)
 
 
-_ORDER = ((YARDSTICK, ""), *CASES, *linear.CASES, *margins.CASES, *vocabulary.CASES)
+_ORDER = ((YARDSTICK, ""), *ALL_CASES)
 
 
 @functools.cache

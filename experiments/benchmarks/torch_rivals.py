@@ -51,6 +51,16 @@ def linear(inputs, weight, labels):
     return F.cross_entropy(inputs @ weight, labels)
 
 
+def attention(is_causal):
+    """On [batch, queries, heads, features], of which torch has the middle axes the other way round."""
+
+    def run(*operands):
+        turned = (a.transpose(1, 2) for a in operands)
+        return F.scaled_dot_product_attention(*turned, is_causal=is_causal).transpose(1, 2)
+
+    return run
+
+
 def tensor(array):
     """A copy of a JAX array; torch wants labels of 64 bits, and NumPy has no bfloat16 of its own."""
     if np.issubdtype(array.dtype, np.integer):

@@ -16,11 +16,11 @@ DTYPES = ("float32", "bfloat16")
 
 class Workload(NamedTuple):
     name: str
-    shape: tuple[int, ...]  # of the logits; of a layer's loss: rows, width and classes
+    shape: tuple[int, ...]  # of the logits; of a layer's loss: rows, width and classes; of queries, keys and values
     reason: str
     quick: dict[str, tuple[str, ...]]
     in_place: tuple[str, ...] = ()
-    kind: str = "compiled"  # "compiled", "eager", "linear", "margin" or "vocabulary"
+    kind: str = "compiled"  # "compiled", "eager", or a module's in `plan.OF_KIND`
     calls: int = 1  # timed together in a round
     rounds: int = 10  # at most
     on: str = "cpu"  # the backend that it is for
@@ -133,6 +133,13 @@ WORKLOADS += (
         kind="margin",
     ),
     Workload(
+        "keys and values",
+        (4, 1024, 8, 64),
+        "134 MB of scores, of operands 8 MB each",
+        _float32("dot_product_attention", "dot_product_attention, causal"),
+        kind="attention",
+    ),
+    Workload(
         "vocabulary",
         (1024, 256, 131072),
         "537 MB of logits of all classes, for what takes the place of them",
@@ -198,6 +205,13 @@ WORKLOADS += (
         (8, 21, 512, 512),
         "Pascal VOC's classes on axis 1, with two million positions behind it",
         _float32("softmax", SPATIAL),
+    ),
+    _gpu(
+        "keys and values",
+        (4, 4096, 32, 128),
+        "2.1 GB of scores in half precision",
+        _half("dot_product_attention", "dot_product_attention, causal"),
+        "attention",
     ),
     _gpu("linear 32k", (8192, 2048, 32768), "0.5 GB of logits, 0.2 GB of operands", _half(LINEAR), "linear"),
     _gpu("linear Llama-3", (8192, 4096, 128256), "2.1 GB of logits, 1.1 GB of operands", _half(LINEAR), "linear"),

@@ -56,7 +56,7 @@ def dot_product_attention(
       return_logsumexp: return also log Z of every query, the log-sum-exp of its scores in nats.
       block_size: queries of a block, or (queries, keys): as many scores are there at once, in float32 or wider, for
         every head, in the gradient some three times. By default up to 512 keys are one block, for up to 16 queries as
-        many as make 2²¹ scores, and more are cut into blocks of 256; queries are as many as make 2²¹ scores, 512 at
+        many as make 2²² scores, and more are cut into blocks of 512; queries are as many as make 2²² scores, 512 at
         most and one at least. Axes of `jax.vmap` are not counted.
 
     Returns:
@@ -98,8 +98,8 @@ def dot_product_attention(
     return _attention(query, key, value, bias, beta, where, plan)
 
 
-SCORES, QUERIES, KEYS = 2**21, 512, 256  # of a block; on CPU larger ones leave the cache
-AT_ONCE, FEW = 512, 16  # so many keys, or so few queries, are not cut
+SCORES, QUERIES, KEYS = 2**22, 512, 512  # of a block, at most
+FEW = 16  # queries for which keys are not cut
 
 
 def _sizes(shape: tuple[int, ...], given: tuple[int | None, int | None]) -> tuple[int, int]:
@@ -107,7 +107,7 @@ def _sizes(shape: tuple[int, ...], given: tuple[int | None, int | None]) -> tupl
     *heads, queries, keys = shape
     each = max(math.prod(heads), 1)
     few = queries <= FEW and each * queries * keys <= SCORES
-    rows, part = given[0], given[1] or (keys if few or keys <= AT_ONCE else KEYS)
+    rows, part = given[0], given[1] or (keys if few else KEYS)
     part = max(min(part, keys), 1)
     return rows or max(min(SCORES // (each * part), QUERIES), 1), part
 
