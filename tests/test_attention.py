@@ -216,6 +216,13 @@ def test_the_value_of_the_peak_is_an_outlier(block):
     tolerance.check(bars[3][6:], z_bar[6:], np.float32, tolerance.Bound(256, 4), "bias", gap=40.0)
 
 
+def test_an_outlier_among_many():
+    v = np.full((2000, 1, 1), 0.1, np.float32)
+    v[0] = 1e5
+    found = attention(np.ones((2, 1, 1), np.float32), np.zeros_like(v), v, block_size=(2, 100))
+    tolerance.check(found, np.full((2, 1, 1), np.float64(v).mean()), np.float32, tolerance.Bound(128), "mean")
+
+
 def test_loud_and_quiet_scores():
     """Scores far from each other, far from 0 and too large for a product; jit as without."""
     for q_scale, offset in ((300.0, 0.0), (1.0, 1e4), (1e-30, 0.0), (1e19, 0.0)):
