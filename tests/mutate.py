@@ -1388,8 +1388,8 @@ MUTANTS = (
     Mutant(
         "attention-cotangent-leaks",
         ADDRESSED,
-        "_write(masked(p + bad, where), _settled(g.astype(a.value.dtype)))",
-        "_write(masked(p + bad, where), g.astype(a.value.dtype))",
+        "_write(_poisoned(p, g, where), _settled(g))",
+        "_write(_poisoned(p, g, where), g)",
         "test_attention.py -k poisoned",
     ),
     Mutant(

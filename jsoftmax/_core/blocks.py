@@ -82,3 +82,16 @@ def over_slices(f: Callable[..., Any], carry: Any, size: int, block: int, needed
     carry = lax.fori_loop(0, turns, body, carry) if whole > 1 else (f(carry, 0, block) if whole else carry)
     rest = size - whole * block
     return f(carry, whole * block, rest) if rest else carry
+
+
+def add_at(a, b, start, axis):
+    """`a` with `b` added from `start` on."""
+    if a is None:
+        return b
+    here = lax.dynamic_slice_in_dim(a, start, b.shape[axis], axis)
+    return lax.dynamic_update_slice_in_dim(a, (here + b.astype(a.dtype)), start, axis)
+
+
+def again(f: Callable[..., Any]) -> Callable[..., Any]:
+    """`f`, whose scores or logits are not kept but made again where its derivative needs them."""
+    return jax.checkpoint(f, prevent_cse=False)

@@ -70,8 +70,9 @@ def dot_product_attention(
       ValueError: shapes that do not fit; K does not divide N; a `block_size` below 1.
 
     Derivatives: in `query`, `key`, `value`, `bias` and `beta`, also through log Z, to any order; forward mode inside
-    `forward_mode()`. What the softmax is moved by is summed without the key at the peak, so that it is exact where one
-    key has nearly all the weight. Derivatives of the gradient make the scores of all keys of a block of queries.
+    `forward_mode()`. A bias beside β takes one more product in blocks of keys. What the softmax is moved by is summed
+    without the key at the peak, so that it is exact where one key has nearly all the weight. Derivatives of the
+    gradient make the scores of all keys of a block of queries.
     Products with values and of cotangents are taken in the common dtype too, in float32 for float16.
     Saves `query`, `key`, `value`, `bias`, `where`, β and two numbers a query; with blocks of keys one or two more, and
     an array like the result in float32 or wider.
@@ -149,19 +150,14 @@ def _unplaced(query, key, value, bias, beta, where, plan):
     bias = bias if bias is None else bias.astype(dtypes.wide(dtype))
     beta = beta if beta is None else _of_rows(beta, k, n)
     index = jnp.arange(t, dtype=jnp.int32).reshape(1, 1, 1, t, 1) if plan.causal else None
-    a, (where, index) = _leveled(Attention(q, key, value, bias, beta), where, index)
-    y, log_z = _ruled(a, Hidden(where, index), plan)
+    *a, where, index = mesh.vary(q, key, value, bias, beta, where, index)
+    y, log_z = _ruled(Attention(*a), Hidden(where, index), plan)
     y = y.transpose(0, 3, 1, 2, 4).reshape(q.shape[0], t, n, y.shape[-1])
     y = (y if batched else y[0]).astype(dtype)
     if not plan.measured:
         return y
     log_z = log_z.transpose(0, 3, 1, 2, 4).reshape(q.shape[0], t, n)
     return y, log_z if batched else log_z[0]
-
-
-def _leveled(a, where, index):
-    *a, where, index = mesh.vary(*a, where, index)
-    return Attention(*a), (where, index)
 
 
 def _of_heads(a, k):
@@ -198,11 +194,6 @@ def _over_queries(f, carry, a, hidden, plan, *rows):
     return blocks.over_rows(of_block, carry, (own, hidden, rows), plan.queries, ROWS, adjacent=plan.causal)
 
 
-def _again(f):
-    """`f`, whose scores are not kept but made again where its derivative needs them."""
-    return jax.checkpoint(f, prevent_cse=False)
-
-
 def _value(a, hidden, plan):
     """(o, log Z or None, what `_pull` takes)."""
 
@@ -210,7 +201,7 @@ def _value(a, hidden, plan):
         y, log_z, saved = (_gathered if plan.streams(a) else _whole)(a, hidden, plan)
         return None, (y.astype(a.value.dtype), log_z, saved)
 
-    return _over_queries(_again(of_block), None, addressed.marked(a), hidden, plan)[1]
+    return _over_queries(blocks.again(of_block), None, addressed.marked(a), hidden, plan)[1]
 
 
 def _whole(a, hidden, plan):
@@ -245,7 +236,7 @@ def _pull(g, log_z_bar, a, hidden, saved, wanted, plan):
 
     once = blocks.count(a.query.shape[ROWS], plan.queries) == 1 and not plan.streams(a)
     start = Attention(*(None for _ in a)) if once else _nothing(a, wanted)
-    shared, own = _over_queries(_again(of_block), start, addressed.marked(a), hidden, plan, saved, g, log_z_bar)
+    shared, own = _over_queries(blocks.again(of_block), start, addressed.marked(a), hidden, plan, saved, g, log_z_bar)
     return Attention(*(b if s is None else s for s, b in zip(shared, own, strict=True)))
 
 

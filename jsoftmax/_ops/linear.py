@@ -389,7 +389,7 @@ def _value(layer, labels, ignored, plan):
             return None, ((*y, found.first) if plan.measured else y, found)
         return None, (_value_whole(layer, labels, ignored, plan, alone=True), None)
 
-    return _over_tokens(_again(of_block), None, layer, labels, ignored, plan)[1]
+    return _over_tokens(bl.again(of_block), None, layer, labels, ignored, plan)[1]
 
 
 def _pull(g, layer, labels, ignored, found, wanted, plan):
@@ -401,7 +401,7 @@ def _pull(g, layer, labels, ignored, found, wanted, plan):
         return _pull_whole(g, shared, layer, labels, ignored, wanted, plan)
 
     start = _nothing(layer, wanted, plan)
-    shared, own = _over_tokens(_again(of_block), start, layer, labels, ignored, plan, found, *g)
+    shared, own = _over_tokens(bl.again(of_block), start, layer, labels, ignored, plan, found, *g)
     return _joined(shared, own, layer, wanted, plan)
 
 
@@ -414,11 +414,6 @@ def _joined(shared, own, layer, wanted, plan):
     names = ("inputs", "soft_cap", "row_gain")
     parts = {name: bar for name in names if (bar := getattr(bars, name)) is not None}
     return bars._replace(**lax.psum(parts, plan.names))
-
-
-def _again(f):
-    """`f`, whose logits are not kept but made again where its derivative needs them."""
-    return jax.checkpoint(f, prevent_cse=False)
 
 
 def _nothing(layer, wanted, plan):
@@ -507,7 +502,7 @@ def _total_fwd(wanted, layer, w, labels, ignored, plan):
         return shared, (losses, own)
 
     start = _nothing(layer, wanted[0], plan)
-    shared, (losses, own) = _over_tokens(_again(of_block), start, layer, labels, ignored, plan, g)
+    shared, (losses, own) = _over_tokens(bl.again(of_block), start, layer, labels, ignored, plan, g)
     return weighted_sum(losses, w), (layer, w, losses, _joined(shared, own, layer, wanted[0], plan), unit)
 
 

@@ -188,15 +188,15 @@ def _bars(shared, p, z_bar, g, z, a, where, stats, scale, wanted, start=0):
     """(shared, own, the first term of (20)) for the keys of `a`, which are those from `start` on in `shared`."""
     own, moved = Attention(*(None for _ in a)), None
     if wanted.value:
-        bad = jnp.where(jnp.isfinite(g).all(4, keepdims=True), 0, jnp.nan).astype(p.dtype)
-        value_bar = _write(masked(p + bad, where), _settled(g.astype(a.value.dtype)))
-        shared = shared._replace(value=_add_at(shared.value, value_bar, start, 2))
+        g = g.astype(a.value.dtype)
+        value_bar = _write(p, g) if where is None else _write(_poisoned(p, g, where), _settled(g))
+        shared = shared._replace(value=blocks.add_at(shared.value, value_bar, start, 2))
     if wanted.bias:
         each = _summed(z_bar, a.bias)
         if shared.bias is None:
             own = own._replace(bias=each)
         else:
-            shared = shared._replace(bias=_add_at(shared.bias, each, start, 4))
+            shared = shared._replace(bias=blocks.add_at(shared.bias, each, start, 4))
     if wanted.beta:
         frame = stats if z.origin is None else Statistics(z.origin, stats.excess)
         moved = pullback.to_beta(z_bar, z.products, a.beta, where, frame, AXES)
@@ -206,22 +206,19 @@ def _bars(shared, p, z_bar, g, z, a, where, stats, scale, wanted, start=0):
         if wanted.query:
             own = own._replace(query=_read(s_bar, _settled(a.key)))
         if wanted.key:
-            shared = shared._replace(key=_add_at(shared.key, _write(s_bar, _settled(a.query)), start, 2))
+            shared = shared._replace(key=blocks.add_at(shared.key, _write(s_bar, _settled(a.query)), start, 2))
     return shared, own, moved
+
+
+def _poisoned(p, g, where):
+    """Weights of rows whose cotangent is no number: NaN where they are seen, so that it reaches nothing else."""
+    return masked(p + jnp.where(jnp.isfinite(g).all(4, keepdims=True), 0, jnp.nan).astype(p.dtype), where)
 
 
 def _summed(z_bar, bias):
     """Over the axes on which the bias has size 1, but for that of the queries in a block of theirs."""
     spread = tuple(i for i, n in enumerate(bias.shape) if n == 1 and z_bar.shape[i] != 1)
     return jnp.sum(z_bar, spread, keepdims=True)
-
-
-def _add_at(a, b, start, axis):
-    """`a` with `b` added from `start` on."""
-    if a is None:
-        return b
-    here = lax.dynamic_slice_in_dim(a, start, b.shape[axis], axis)
-    return lax.dynamic_update_slice_in_dim(a, here + b.astype(a.dtype), start, axis)
 
 
 # block of keys after block of keys ---------------------------------------------------------------------------------
@@ -292,7 +289,6 @@ def _beta(z: Scores) -> Rows:
 def _of_block(z: Scores, v: Array, where: Mask, start: Any) -> Gathered:
     stats = reference.statistics_of(z.logits, z.beta, where, AXES)
     e = reference.masses(z.logits, z.beta, where, stats.peak)
-    e = masked(e, where)
     index = ax.class_index(e.shape, AXES)
     # not where z is the peak: logits that are made again may be rounded otherwise
     first = jnp.min(jnp.where(e + reference.NEAR >= 1, index, NONE), AXES, keepdims=True, initial=NONE)
@@ -310,8 +306,7 @@ def value_at(v: Array, index: Array) -> Array:
     n, width = index.shape[:4], v.shape[3]
     inside = (index >= 0) & (index < v.shape[2])
     rows = jnp.where(inside, index, 0).reshape(*n[:2], n[2] * n[3], 1)
-    found = jnp.take_along_axis(v, rows, 2, mode="clip") if v.shape[2] else jnp.zeros((), v.dtype)
-    found = jnp.broadcast_to(found, (*rows.shape[:3], width)).reshape(*n, width)
+    found = jnp.take_along_axis(v, rows, 2, mode="clip").reshape(*n, width)
     return jnp.where(inside, found, 0).astype(dtypes.wide(v.dtype))
 
 
@@ -351,7 +346,7 @@ def pull_gathered(shared, g, log_z_bar, a, hidden, saved, scale, wanted, block):
     wide = dtypes.wide(a.query.dtype)
     g_v = g.astype(a.value.dtype)
     at = jnp.sum(g_v.astype(wide) * value_at(a.value, first), 4, keepdims=True)
-    level = jnp.sum(g.astype(wide) * moved_away.astype(wide), 4, keepdims=True)
+    level = jnp.sum(g.astype(wide) * moved_away, 4, keepdims=True)
     level = -level if log_z_bar is None else log_z_bar - level
 
     def step(carry, part, where, start):
@@ -362,7 +357,7 @@ def pull_gathered(shared, g, log_z_bar, a, hidden, saved, scale, wanted, block):
         z_bar = masked(p * (jnp.where(here, 0, _with_each(g_v, part.value) - at) + level), where)  # (18), (21)
         shared, own, more = _bars(shared, p, z_bar, g, z, part, where, stats, scale, wanted, start)
         query_bar = query_bar if own.query is None else query_bar + own.query
-        bias_bar = bias_bar if own.bias is None else _add_at(bias_bar, own.bias, start, 4)
+        bias_bar = bias_bar if own.bias is None else blocks.add_at(bias_bar, own.bias, start, 4)
         return shared, query_bar, bias_bar, moved if more is None else moved + more
 
     nothing = _zeros(a, hidden, 1)

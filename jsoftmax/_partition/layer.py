@@ -126,7 +126,7 @@ def pull(shared, z_bar, raw, layer, kept, wanted, form, start=0):
     turned = turned if cap is None else turned * cap_slope(raw, cap)
     own = Layer(*(None for _ in layer))
     if wanted.bias:
-        shared = shared._replace(bias=_add_at(shared.bias, jnp.sum(turned, 0, keepdims=True), start, 1))
+        shared = shared._replace(bias=blocks.add_at(shared.bias, jnp.sum(turned, 0, keepdims=True), start, 1))
     if wanted.soft_cap:
         cap_bar = jnp.sum(capped_bar * _cap_turn(raw, cap), keepdims=True)
         shared = shared._replace(soft_cap=_plus(shared.soft_cap, cap_bar))
@@ -166,14 +166,6 @@ def _plus(a, b):
     return b if a is None else a + b
 
 
-def _add_at(a, b, start, axis):
-    """`a` with `b` added from `start` on."""
-    if a is None:
-        return b
-    here = lax.dynamic_slice_in_dim(a, start, b.shape[axis], axis)
-    return lax.dynamic_update_slice_in_dim(a, (here + b.astype(a.dtype)), start, axis)
-
-
 def _add_outer(total, x, u, class_axis, start):
     """`total` + xᵀ u, at the classes of u. In parts that stay in the cache: a product with nothing else to do on CPU
     writes what the sum then reads again, which takes half as long as the product."""
@@ -183,7 +175,7 @@ def _add_outer(total, x, u, class_axis, start):
         return lax.dot_general(a, b, (((0,), (0,)), ((), ())), preferred_element_type=dtypes.wide(x.dtype))
 
     def part(total, x, u, at, length):
-        return _add_at(total, outer(x, lax.dynamic_slice_in_dim(u, at, length, 1)), start + at, class_axis)
+        return blocks.add_at(total, outer(x, lax.dynamic_slice_in_dim(u, at, length, 1)), start + at, class_axis)
 
     def in_parts(total, x, u):
         step = lambda total, at, length: part(total, x, u, at, length)  # noqa: E731
