@@ -4,6 +4,7 @@ import itertools
 
 import matplotlib.pyplot as plt
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, StrMethodFormatter
 
 from experiments import _plots as plots
 from experiments.benchmarks import programs as p
@@ -11,7 +12,6 @@ from experiments.benchmarks.plan import quick_case
 from experiments.benchmarks.report import name, ours
 
 COLOURS = {p.VALUE: plots.BLUE, p.GRADIENT: plots.ORANGE}
-TICKS = (0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 10)
 LINE = 0.25  # inches
 
 
@@ -25,6 +25,8 @@ def draw(rows, path):
         figure, axes = plt.subplots(1, 2, figsize=(13, LINE * lines + 1.4), sharex=True)
         for axis, column in zip(axes, columns, strict=True):
             _column(axis, column, lines)
+        for axis in axes:
+            _ticks(axis)
         figure.legend(handles=_legend(rows), loc="outside upper center", ncols=5, frameon=False)
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path)
@@ -65,7 +67,12 @@ def _column(axis, groups, lines):
     axis.axvline(1, color="black", linewidth=1)
     axis.set(xscale="log", ylim=(lines - 0.5, -0.5), xlabel="time ÷ best rival's")
     axis.set_yticks([line for line, _ in ticks], [text for _, text in ticks])
-    axis.set_xticks(TICKS, [f"{tick:g}" for tick in TICKS])
+
+
+def _ticks(axis):
+    least, most = axis.get_xlim()
+    steps = (1, 2, 5) if most < 100 * least else (1, 3)
+    axis.xaxis.set(major_locator=LogLocator(subs=steps), major_formatter=StrMethodFormatter("{x:g}"))
     axis.minorticks_off()
 
 
