@@ -61,9 +61,11 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish():
-    """What has been imported stays: the garbage collector need not walk through it again and again."""
+    """What has been imported stays: the garbage collector need not walk through it again and again, nor so often through
+    the many small objects that a trace makes and keeps."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 EMITTERS = "xla_cpu_use_fusion_emitters"  # what they set up for each kernel takes half of the time of a small program
