@@ -31,7 +31,9 @@ FENCE = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 def version_faults(version: str, changelog: str, citation: dict[str, str]) -> list[str]:
     """The version of the package is that of the newest heading, or of what the unreleased changes are to become."""
     heading = re.search(r"^## \[([^]]+)\](.*)$", changelog, re.MULTILINE)
-    newest, date = heading.groups() if heading else ("nothing", "")
+    if not heading:
+        return ["CHANGELOG.md: no heading of a version"]
+    newest, date = heading.groups()
     if newest == "Unreleased":
         becoming = re.match(r"\s*To become (\d+\.\d+\.\d+)[ ,.]", changelog[heading.end() :])
         stated = becoming[1] if becoming else "nothing"
@@ -213,7 +215,7 @@ def run(*command: object, cwd: pathlib.Path, accepted: tuple[int, ...] = (0,)) -
         list(map(str, command)), cwd=cwd, env=own, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     if done.returncode not in accepted:
-        raise RuntimeError(f"{' '.join(map(str, command))[:200]}\n{done.stdout[-2000:]}")
+        sys.exit(f"WRONG  {' '.join(map(str, command))[:200]}\n{done.stdout[-2000:]}")
     return done.stdout
 
 
@@ -250,13 +252,10 @@ def check_sources(report: Report, version: str, project: dict, readme: str):
     stated = ", ".join(f"JAX {jax} on Python {python}" for jax, python in tested_with(readme))
     faults = support_faults(project, readme, (ROOT / ".ci" / "run").read_text(encoding="utf-8"))
     report(f"tested with {stated}: requirements, classifiers and .ci/run agree", faults)
-    links = re.findall(r"\]\((?!\w+:|#)[^)\s]+\)", readme)
-    for note in (
-        of_lanes(readme),
-        f"{len(links)} links of README.md are relative: dead on a package index" * bool(links),
-    ):
-        if note:
-            print("note  ", note)
+    links = len(re.findall(r"\]\((?!\w+:|#)[^)\s]+\)", readme))
+    relative = f"{links} links of README.md are relative: dead on a package index" if links else ""
+    for note in filter(None, (of_lanes(readme), relative)):
+        print(f"note   {note}")
 
 
 def check_build(report: Report, folder: pathlib.Path, version: str, project: dict, readme: str) -> pathlib.Path:
@@ -288,12 +287,18 @@ def check_import(report: Report, python: pathlib.Path, away: pathlib.Path):
         output += run(python, "-c", IMPORT, away / "import.json", cwd=away)
         runs.append(json.loads((away / "import.json").read_text(encoding="utf-8")))
     faults = [] if pathlib.Path(runs[0]["file"]).is_relative_to(python.parents[1]) else ["is not of the environment"]
-    report(
-        "the import changes, starts, prints and imports nothing beyond itself", faults + import_faults(runs[0], output)
-    )
+    faults += import_faults(runs[0], output)
+    report("the import changes, starts, prints and imports nothing beyond itself", faults)
     shortest, median = min(times(runs)), statistics.median(times(runs))
     told = f"the import takes {shortest:.0f} ms beyond jax and jaxtyping (median of {len(runs)}: {median:.0f} ms)"
     report(told, [f"more than {LONGEST_IMPORT} ms"] * (shortest > LONGEST_IMPORT))
+
+
+def check_types(report: Report, python: pathlib.Path, away: pathlib.Path):
+    (away / "user.py").write_text(TYPES, encoding="utf-8")
+    mypy = (sys.executable, "-m", "mypy", "--no-pretty", "--cache-dir", away / "cache", "--python-executable", python)
+    output = run(*mypy, "user.py", cwd=away, accepted=(0, 1))
+    report("mypy finds its types and refuses a wrong call", type_faults(output))
 
 
 def check_installed(report: Report, wheel: pathlib.Path, folder: pathlib.Path, readme: str):
@@ -303,10 +308,8 @@ def check_installed(report: Report, wheel: pathlib.Path, folder: pathlib.Path, r
     run(sys.executable, "-m", "venv", "--without-pip", folder / "empty", cwd=away)
     run(sys.executable, "-m", "pip", "--python", python, "install", "--quiet", wheel, cwd=away)
     installed = json.loads(run(python, "-c", INSTALLED, cwd=away))
-    others = sorted(installed.keys() - {"jsoftmax"} - DEPENDENCIES)
-    told = (
-        f"an empty environment gets {', '.join(sorted(DEPENDENCIES))}, for these {', '.join(others)}, and nothing else"
-    )
+    direct, others = ", ".join(sorted(DEPENDENCIES)), ", ".join(sorted(installed.keys() - {"jsoftmax"} - DEPENDENCIES))
+    told = f"an empty environment gets {direct}, for these {others}, and nothing else"
     report(told, environment_faults(installed))
     check_import(report, python, away)
     (away / "example.txt").write_text(FENCE.search(readme)[1], encoding="utf-8")
@@ -315,14 +318,9 @@ def check_installed(report: Report, wheel: pathlib.Path, folder: pathlib.Path, r
         "a gradient": ("-c", GRADIENT),
         "the version of the package is that of its metadata": ("-c", VERSION),
     }.items():
-        output = run(python, *command, cwd=away, accepted=(0, 1))
-        report(what, [output[-1000:]] if output.strip() else [])
-    (away / "user.py").write_text(TYPES, encoding="utf-8")
-    mypy = ("-m", "mypy", "--no-pretty", "--cache-dir", folder / "types", "--python-executable", python, "user.py")
-    report(
-        "mypy finds its types and refuses a wrong call",
-        type_faults(run(sys.executable, *mypy, cwd=away, accepted=(1,))),
-    )
+        output = run(python, *command, cwd=away, accepted=(0, 1)).strip()
+        report(what, [output[-1000:]] if output else [])
+    check_types(report, python, away)
 
 
 def main() -> int:
