@@ -170,6 +170,7 @@ def test_metadata_of_another_package(old, new, fault):
 
 
 def test_an_environment_with_more_than_is_needed():
+    """Also where the package itself asks for it."""
     installed = {
         "jsoftmax": ["jax>=0.10.2", "jaxtyping>=0.3.3", "numpy>=2.0", "pytest; extra == 'test'"],
         "jax": ["jaxlib<=0.10.2", "Opt_Einsum", "kubernetes; extra == 'k8s'"],
@@ -178,6 +179,8 @@ def test_an_environment_with_more_than_is_needed():
     }
     assert check.environment_faults(installed) == []
     assert check.environment_faults(installed | {"pytest": []}) == ["pytest is installed, and nothing requires it"]
+    more = installed | {"jsoftmax": [*installed["jsoftmax"], "tqdm"], "tqdm": []}
+    assert check.environment_faults(more) == ["tqdm is installed, and nothing requires it"]
     assert check.environment_faults({n: r for n, r in installed.items() if n != "numpy"}) == ["numpy is not installed"]
 
 
@@ -199,6 +202,20 @@ def test_a_package_without_types():
     assert len(check.type_faults('user.py:2: note: Revealed type is "Any"\n')) == 3
     for line in good.splitlines(keepends=True):
         assert len(check.type_faults(good.replace(line, ""))) == 1
+
+
+def test_a_report(capsys):
+    report = check.Report()
+    report("one", [])
+    assert not report.failed
+    report("two", list("abcdefg"))
+    report("three", [])
+    assert report.failed
+    assert capsys.readouterr().out.splitlines() == [
+        "ok     one",
+        "WRONG  two: a; b; c; d; e; and 2 more",
+        "ok     three",
+    ]
 
 
 def test_the_lanes_that_the_readme_does_not_say(tmp_path, monkeypatch):
