@@ -19,7 +19,7 @@ DEVICE_TESTS := $(addprefix tests/test_,device.py value_and_grad.py torture.py o
 EXPERIMENTS = $(filter-out accuracy,$(basename $(notdir $(shell grep -l __main__ experiments/*.py))))
 
 .DEFAULT_GOAL := help
-.PHONY: setup demo test test-all test-newest test-gpu check format bench bench-full bench-gpu structure accuracy mutate experiments clean help
+.PHONY: setup demo test test-all test-newest test-gpu check format bench bench-full bench-gpu structure accuracy mutate experiments release-check clean help
 
 # Every interpreter is run before it is believed: python3.12 on PATH can be a pyenv shim that only prints an error.
 define FUNCTIONS
@@ -149,9 +149,12 @@ mutate: setup ## break the library in known ways and see the tests fail
 experiments: setup ## every experiment, in full
 	@for name in $(EXPERIMENTS); do echo "-- $$name"; $(RUN) -m experiments.$$name $(ARGS) || exit 1; done
 
+release-check: setup ## build the package, install it where nothing else is, and use it as a user would; a minute or two
+	@$(RUN) .ci/release_check.py $(ARGS)
+
 clean: ## remove the environments, builds and caches
 	@rm -rf .venv .venv-newest .venv-structure build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
