@@ -55,14 +55,23 @@ LONGEST = (
 )
 
 
+def is_smoke(item):
+    params = item.callspec.params if hasattr(item, "callspec") else {}
+    return "smoke" in item.fixturenames or params.get("directory") == "smoke"
+
+
+@pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
 def pytest_collection_modifyitems(items):
+    for item in items:
+        if is_smoke(item) and getattr(item.module, "SMOKE", "fast") == "slow":
+            item.add_marker(pytest.mark.slow)
     order = [f"test_{name}" for name in LONGEST]
     items.sort(key=lambda item: order.index(item.path.stem) if item.path.stem in order else len(order))
 
 
 def pytest_collection_finish():
-    """What has been imported stays: the garbage collector need not walk through it again and again, nor so often through
-    the many small objects that a trace makes and keeps."""
+    """What has been imported stays: the garbage collector need not walk through it again and again. Nor so often
+    through the many small objects that a trace makes and keeps."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)

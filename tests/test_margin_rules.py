@@ -157,6 +157,7 @@ def test_candidates():
     assert np.isnan(bad).all()
 
 
+@pytest.mark.slow
 def test_candidates_of_each_device():
     x, w, y = problem()
     ids = np.array([0, 3, 1, 2, 3, 0], np.int32)  # of each of two devices three of its six classes

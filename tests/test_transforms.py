@@ -38,16 +38,17 @@ SLOW = {  # each near to another that stays
     "hessian",
     "jax_softmax_custom_jvp",
 }
-# second forms of an operator: the first meets every transformation that stays, these only some
-SECOND = ("logsumexp-b", "softmax_cross_entropy_with_integer_labels-ignore_label")
-OF_SECOND = ("reverse of jit", "forward_mode", "vmap", "forward_over_reverse")
+# a result of classes, one of rows, either kind of label: for what the operators have from one place
+KINDS = [c for c in CASES if registry.label(c) in ("softmax", "logsumexp", "softmax_cross_entropy", registry.INTEGER)]
+# of the others, which have their rules from the same function, the fast lane tries some
+OF_OTHERS = ("reverse of jit", "forward_mode", "vmap", "forward_over_reverse")
 
 
-def each(name, transformations, second=OF_SECOND):
+def each(name, transformations, others=OF_OTHERS):
     """Operator × transformation, most of them fast."""
 
     def marks(case, t):
-        return pytest.mark.slow if t in SLOW or (registry.label(case) in SECOND and t not in second) else ()
+        return pytest.mark.slow if t in SLOW or (case not in KINDS and t not in others) else ()
 
     return pytest.mark.parametrize(
         ("case", name),
@@ -59,14 +60,8 @@ def each(name, transformations, second=OF_SECOND):
     )
 
 
-# a result of classes, one of rows, either kind of label: for what the operators have from one place
-KINDS = [c for c in CASES if registry.label(c) in ("softmax", "logsumexp", "softmax_cross_entropy", registry.INTEGER)]
 FIRST = pytest.mark.parametrize(
-    "case",
-    [
-        pytest.param(c, marks=pytest.mark.slow if registry.label(c) in SECOND else (), id=registry.label(c))
-        for c in CASES
-    ],
+    "case", [pytest.param(c, marks=() if c in KINDS else pytest.mark.slow, id=registry.label(c)) for c in CASES]
 )
 
 
@@ -377,7 +372,7 @@ def without_zeros(s: Sample) -> Sample:
     return s._replace(arrays=s.arrays | {"beta": np.where(beta == 0, np.asarray(1.3, beta.dtype), beta)})
 
 
-@each("name", ["jvp", "linearize"], second=["jvp"])
+@each("name", ["jvp", "linearize"], others=["jvp"])
 def test_forward_mode_is_the_transpose_of_reverse_mode(case, name):
     """⟨g, J v⟩ = ⟨Jᵀ g, v⟩ with Jᵀ g by the oracle; double precision leaves no room for a wrong term."""
     with jax.enable_x64(True), jsoftmax.forward_mode():
@@ -392,7 +387,7 @@ def test_forward_mode_is_the_transpose_of_reverse_mode(case, name):
         tolerance.check(np.sum(forth), expected, np.float64, tolerance.COTANGENT["beta"], what, scale=size, gap=gap)
 
 
-@each("name", ["jvp", "linearize", "jacfwd"], second=["jvp"])
+@each("name", ["jvp", "linearize", "jacfwd"], others=["jvp"])
 def test_forward_mode_is_refused_outside_its_context(case, name):
     with pytest.raises(TypeError, match=r"forward-mode autodiff.*custom_vjp"):
         forward(case, sample(case, 0))[name]()
@@ -416,9 +411,7 @@ def test_jacobian(case, mode):
         bounds.check_cotangents(case, s, g, {k: j[index] for k, j in jacobian.items()}, registry.exact(case, s, g))
 
 
-@pytest.mark.parametrize(
-    "case", [pytest.param(c, marks=() if c in KINDS else pytest.mark.slow, id=registry.label(c)) for c in CASES]
-)
+@FIRST
 def test_caches_keep_the_modes_apart(case):
     """Code compiled outside serves no call inside, nor the reverse; the user's jit and the operators' own."""
     s = sample(case, 0)

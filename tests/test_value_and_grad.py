@@ -22,7 +22,12 @@ UNGIVEN = ("confident", "mask on holes", "inf row")  # β = 1 as a constant: ano
 BY_ROW = ("mask on holes", "axes (2, 0)")  # a β for each row: a third program
 CASES = pytest.mark.parametrize("case", registry.CASES, ids=registry.label)
 LONG = ("softmax_jacobian", "logsumexp-b")  # programs that take long to compile
-NEAR = (*LONG, "logmeanexp", f"{registry.INTEGER}-ignore_label")  # to another, which meets every shape in the fast lane
+NEAR = (
+    *LONG,
+    "logmeanexp",
+    "entropy",
+    f"{registry.INTEGER}-ignore_label",
+)  # to another, which meets every shape in the fast lane
 OF_NEAR = (*HARD, "empty row", "nan row", "inf row")
 
 
@@ -54,7 +59,7 @@ def in_float32(case, names):
             verify(case, row, np.float32, "row", jit=True)
 
 
-@fast(*LONG, f"{registry.INTEGER}-ignore_label")
+@fast(*LONG, "entropy", f"{registry.INTEGER}-ignore_label")
 def test_float32_eager(case):
     """As a user types it: XLA sees the operator alone, and its cotangents in a second program."""
     given = {"ties": (DEFAULT, -1.3, np.inf), "mask on holes": ("row",), "huge": (DEFAULT, "row")}
