@@ -1,10 +1,9 @@
 """docs/explore.html in a headless browser: its functions against the oracle and the library, its controls as used.
 
-The browser starts once. It gets a copy of the page with two scripts more: one in front, that writes down errors, and one
-at the end, that calls the functions and moves the controls.
+The browser starts once. It gets a copy of the page with two scripts more: one in front, that writes down errors, and
+one at the end, that calls the functions and moves the controls.
 """
 
-import functools
 import html
 import json
 import pathlib
@@ -70,12 +69,12 @@ AFTER = """<script>
 (async () => {
   const found = { shown: {} }, $ = (query) => document.querySelector(query);
   const named = (text) => [...document.querySelectorAll("button")].find((b) => b.textContent === text);
-  const column = (id, k) => [...$(id).rows].map((tr) => tr.cells[k].querySelector("span").title);
+  const column = (id, k) => [...$(id).rows].map((tr) => tr.cells[k].querySelector("span[title]").title);
   const look = (name) => { found.shown[name] = { hash: location.hash, beta: $("#beta").value,
     slider: $("#beta-slider").value, temperature: $("#temperature").textContent, base: $("#base").textContent,
     p: column("#probabilities", 2), log_p: column("#probabilities", 3), naive: column("#probabilities", 4),
     text: [...$("#probabilities").rows].map((tr) => tr.cells[2].textContent),
-    bars: [...$("#probabilities").rows].map((tr) => tr.querySelector("i").style.width),
+    bars: [...$("#probabilities").rows].map((tr) => tr.querySelector("i").getAttribute("style")),
     logits: [...document.querySelectorAll("#logits input[type=text]")].map((i) => i.value),
     counted: [...document.querySelectorAll("#logits input[type=checkbox]")].map((i) => i.checked),
     label: [...document.querySelectorAll("#logits input[type=radio]")].findIndex((i) => i.checked),
@@ -91,7 +90,8 @@ AFTER = """<script>
   try {
     look("opened");
     found.values = CALLS.map(({ name, args }) => {
-      const [x, options] = [args[0], args.at(-1)], label = args.slice(1, -1), f = jsoftmax[name], pull = jsoftmax.vjp[name];
+      const [x, options] = [args[0], args.at(-1)], label = args.slice(1, -1);
+      const f = jsoftmax[name], pull = jsoftmax.vjp[name];
       return x.map((row, i) => {
         const o = { beta: options.beta, where: options.where && options.where[i] }, y = label.map((l) => l[i]);
         return [f(row, ...y, o), pull ? pull(options.g[i], row, ...y, o) : null, jsoftmax.logsumexp_rise(row, o)];
@@ -122,10 +122,11 @@ AFTER = """<script>
     look("added"); found.full = $("#add").disabled;
     for (let i = 0; i < 9; i++) { const b = $(".remove"); if (!b.disabled) b.click(); }
     look("removed");
-    const come = new Promise((done) => addEventListener("hashchange", done, { once: true }));
-    location.hash = "#x=1e30,0,nan&where=110&beta=inf&y=B&f=softmax"; await come; look("hash");
-    const again = new Promise((done) => addEventListener("hashchange", done, { once: true }));
-    location.hash = "#x=1,zwei&beta=&y=Z&f=toString"; await again; look("bad hash");
+    for (const [name, hash] of [["hash", "#x=1e30,0,nan&where=110&beta=inf&y=B&f=softmax"],
+      ["bad hash", "#x=1,zwei&beta=&y=Z&f=toString"], ["restored", found.shown["Huge (1e30)"].hash]]) {
+      const come = new Promise((done) => addEventListener("hashchange", done, { once: true }));
+      location.hash = hash; await come; look(name);
+    }
     const box = $("#charts svg").getBoundingClientRect(), at = (x, kind) => $("#charts svg").dispatchEvent(
       new PointerEvent(kind, { bubbles: true, pointerId: 1, clientX: box.left + x, clientY: box.top + 90 }));
     Element.prototype.setPointerCapture = () => {};  // of a pointer that is not there
@@ -208,7 +209,6 @@ def called(found):
     return out
 
 
-
 NAMES = pytest.mark.parametrize("name", sorted({case.name for case in CASES}))
 
 
@@ -230,7 +230,7 @@ def test_functions_of_the_page_against_the_oracle(called, wide, name):
 
 
 def of_the_library(samples):
-    """The same by one call for all samples of an operator: rows are filled up to 8 classes with −∞, which are absent."""
+    """Values and cotangents of all samples of an operator by one call: −∞, an absent class, fills rows up to 8."""
     case, first = samples[0].case, samples[0].sample
     sizes = [c.sample.arrays[case.logits].shape for c in samples]
 
@@ -269,7 +269,7 @@ def test_functions_of_the_page_against_the_library(called, wide, name):
             bounds.check_cotangents(c.case, c.sample, c.g, c.bars, bars)
 
 
-# the controls ------------------------------------------------------------------------------------------------------------
+# the controls ------------------------------------------------------------------------------------------------------
 
 LETTERS = "ABCDEFGH"
 
@@ -329,7 +329,7 @@ def test_the_page_shows_what_its_address_says(shown, wide):
         assert [bool(c) for c in seen["counted"]] == e.where.tolist(), name
         assert (seen["operator"], seen["label"], float(seen["beta"])) == (e.operator, e.label, e.beta), name
         np.testing.assert_array_equal(numbers(seen["logits"]), e.x)
-        widths = numbers([width.removesuffix("%") for width in seen["bars"]])
+        widths = [re.search(r"width:(.*)%", style)[1] for style in seen["bars"]]
         of_page(widths, np.where(np.isnan(p), 0, 100 * p), f"bars on {name}")
         assert len(seen["charts"]) == 4
 
@@ -337,6 +337,7 @@ def test_the_page_shows_what_its_address_says(shown, wide):
 @in_browser
 def test_the_address_restores_an_example(shown):
     assert shown["opened"]["hash"] == HASH
+    assert all(shown["restored"][k] == shown["Huge (1e30)"][k] for k in ("hash", "logits", "beta", "p", "scalars"))
     e = held(shown["hash"]["hash"])
     np.testing.assert_array_equal(e.x, [1e30, 0.0, NAN])
     assert (e.where.tolist(), e.beta, e.label, e.operator) == ([True, True, False], INF, 1, "softmax")
@@ -348,7 +349,11 @@ def test_the_address_restores_an_example(shown):
 def test_ends_of_the_slider_are_the_infinities(shown):
     start, middle, end = (shown[f"slider {where}"] for where in ("at its start", "in the middle", "at its end"))
     assert [seen["beta"] for seen in (start, middle, end)] == ["-inf", "0", "inf"]
-    assert [seen["text"] for seen in (start, middle, end)] == [["0", "0", "0", "1"], ["0.25"] * 4, ["0.5", "0.5", "0", "0"]]
+    assert [seen["text"] for seen in (start, middle, end)] == [
+        ["0", "0", "0", "1"],
+        ["0.25"] * 4,
+        ["0.5", "0.5", "0", "0"],
+    ]
     assert [seen["temperature"] for seen in (start, middle, end)] == ["0", "±∞", "0"]
     assert [seen["base"] for seen in (start, middle, end)] == ["0", "1", "∞"]
     assert start["markers"][0] < middle["markers"][0] < end["markers"][0]
@@ -370,7 +375,7 @@ def test_numbers_are_typed(found, shown):
 
 @in_browser
 def test_examples_show_where_the_naive_formula_fails(shown):
-    assert shown["Huge (1e30)"]["text"] == ["1", "0", "0"] and shown["Huge (1e30)"]["naive"] == ["nan"] * 3
+    assert shown["Huge (1e30)"]["text"] == ["1", "0", "0"] and shown["Huge (1e30)"]["naive"] == ["nan", "0", "0"]
     assert shown["All masked"]["text"] == ["0", "0", "0"] and shown["All masked"]["naive"] == ["nan"] * 3
     assert shown["Confident"]["text"] == ["1", "2.06115e−9"]
     assert shown["Lost digits"]["scalars"]["cross-entropy of y = A"] == "8.53305e−17"
@@ -380,23 +385,34 @@ def test_examples_show_where_the_naive_formula_fails(shown):
 
 
 @in_browser
-@pytest.mark.parametrize("name", ["opened", "A tie", "All masked", "Confident", "logit inf", "label and operator", "hash"])
+@pytest.mark.parametrize(
+    "name", ["opened", "A tie", "All masked", "Confident", "logit inf", "label and operator", "hash"]
+)
 def test_python_on_the_page_gives_what_it_shows(shown, wide, name):
     line = shown[name]["python"]
-    assert re.fullmatch(r"jsoftmax\.[\w.\[\](), =-]+", line)
+    assert re.fullmatch(r"jsoftmax\.[\w.\[\](), =+-]+", line)
     of_page(shown[name]["value"], eval(line, {"jsoftmax": jsoftmax, "jnp": jnp}), line)
 
 
 @in_browser
 def test_bound_of_log_sum_exp(called, wide):
-    """What the label of the peak loses is β (logsumexp − m)."""
-    cross_entropy = functools.partial(oracle.softmax_cross_entropy_with_integer_labels)
+    """β (logsumexp − m) is what the label at the peak loses, and log n of n live classes at most."""
+    bound = tolerance.VALUE[registry.INTEGER]
     for c in called:
-        s = c.sample
-        if c.case.name != "logsumexp" or not np.isfinite(s.arrays["beta"]) or s.arrays["beta"] == 0:
+        beta, x = float(c.sample.arrays["beta"]), c.sample.arrays[c.case.logits]
+        if c.case.name != "logsumexp" or not np.isfinite(beta) or beta == 0:
             continue
-        for x, shown, rise in zip(s.arrays["x"], np.broadcast_to(s.arrays.get("where", True), s.arrays["x"].shape), c.rises):
-            pass
+        live = np.broadcast_to(c.sample.arrays.get("where", True), x.shape) & (x != -INF)
+        peak = np.argmax(np.where(live, np.sign(beta) * x, -INF), axis=-1)
+        wanted = oracle.softmax_cross_entropy_with_integer_labels(x, peak, where=live, beta=beta)
+        wanted = np.where(live.any(-1), wanted, 0)
+        found = numbers([[beta * float(rise[k]) for k in ("value", "bound")] for rise in c.rises])
+        gap = 2 * registry.geometry(c.case, c.sample).beside[:, 0]
+        what = f"rise on {c.sample.id} at beta {beta}"
+        tolerance.check(found[:, 0], wanted, np.float64, bound, what, gap=gap, floor=max(1.0, abs(beta)))
+        most = np.where(np.isnan(wanted), found[:, 1], np.log(np.maximum(live.sum(-1), 1)))
+        tolerance.check(found[:, 1], most, np.float64, bound, what)
+        assert not (found[:, 0] > found[:, 1]).any() and not (found[:, 0] < 0).any(), what
 
 
 @in_browser
