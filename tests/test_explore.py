@@ -102,6 +102,10 @@ AFTER = """<script>
       return [jsoftmax[name]([0, 1], y), ...jsoftmax.vjp[name](1, [0, 1], y).x];
     });
     for (const [text] of PRESETS) { named(text).click(); look(text); }
+    named("Lost digits").click();
+    for (const { value } of $("#operator").options) { put($("#operator"), value, "change"); look("1 − p by " + value); }
+    found.far = [jsoftmax.softmax, jsoftmax.log_softmax].map((f) => f([1.5e308, -1.5e308, 0], { beta: 1e-308 }));
+    found.faint = jsoftmax.logmeanexp([1e-200, 3e-200, 0], { beta: 1e-200 });
     named("A tie").click();
     put($("#beta-slider"), -1000, "input"); look("slider at its start");
     put($("#beta-slider"), 1000, "input"); look("slider at its end");
@@ -392,6 +396,19 @@ def test_python_on_the_page_gives_what_it_shows(shown, wide, name):
     line = shown[name]["python"]
     assert re.fullmatch(r"jsoftmax\.[\w.\[\](), =+-]+", line)
     of_page(shown[name]["value"], eval(line, {"jsoftmax": jsoftmax, "jnp": jnp}), line)
+
+
+@in_browser
+def test_differences_that_overflow(found):
+    x, beta = np.array([1.5e308, -1.5e308, 0.0]), 1e-308
+    for of, actual in zip((oracle.softmax, oracle.log_softmax), found["far"], strict=True):
+        tolerance.check(numbers(actual), of(x, beta=beta), np.float64, tolerance.TORTURE, of.__name__)
+
+
+@in_browser
+def test_products_that_underflow(found):
+    wanted = oracle.logmeanexp(np.array([1e-200, 3e-200, 0.0]), beta=1e-200)
+    tolerance.check(numbers(found["faint"]), wanted, np.float64, tolerance.TORTURE, "logmeanexp", floor=0.0)
 
 
 @in_browser
