@@ -81,7 +81,7 @@ AFTER = """<script>
     scalars: Object.fromEntries([...$("#scalars").rows].map((tr) => [tr.cells[0].firstChild.textContent.trim(),
       tr.cells[1].textContent])), gradient: column("#gradient", 2), operator: $("#operator").value,
     value: $("#operator-value span").title, python: $("#python").textContent, verdict: $("#verdict").textContent,
-    charts: [...document.querySelectorAll("#charts svg")].map((s) => s.outerHTML),
+    charts: [...document.querySelectorAll("#charts svg[role=img]")].map((s) => s.outerHTML),
     markers: [...document.querySelectorAll(".marker")].map((line) => Number(line.getAttribute("x1"))) }; };
   const put = (input, value, ...events) => {
     input.value = value;
@@ -131,8 +131,9 @@ AFTER = """<script>
       const come = new Promise((done) => addEventListener("hashchange", done, { once: true }));
       location.hash = hash; await come; look(name);
     }
-    const box = $("#charts svg").getBoundingClientRect(), at = (x, kind) => $("#charts svg").dispatchEvent(
-      new PointerEvent(kind, { bubbles: true, pointerId: 1, clientX: box.left + x, clientY: box.top + 90 }));
+    const chart = () => $("#charts [role=img]"), box = chart().getBoundingClientRect();
+    const at = (x, kind) => chart().dispatchEvent(new PointerEvent(kind,
+      { bubbles: true, pointerId: 1, clientX: box.left + x, clientY: box.top + 90 }));
     Element.prototype.setPointerCapture = () => {};  // of a pointer that is not there
     at(9999, "pointerdown"); at(9999, "pointerup"); look("dragged");
     found.wide = [document.documentElement.scrollWidth, document.documentElement.clientWidth];
