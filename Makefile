@@ -19,7 +19,7 @@ DEVICE_TESTS := $(addprefix tests/test_,device.py value_and_grad.py torture.py o
 EXPERIMENTS = $(filter-out accuracy,$(basename $(notdir $(shell grep -l __main__ experiments/*.py))))
 
 .DEFAULT_GOAL := help
-.PHONY: setup demo test test-all test-newest test-gpu check format bench bench-full bench-gpu structure accuracy mutate experiments release-check clean help
+.PHONY: setup demo test test-all test-newest test-gpu check format docs bench bench-full bench-gpu structure accuracy mutate experiments release-check clean help
 
 # Every interpreter is run before it is believed: python3.12 on PATH can be a pyenv shim that only prints an error.
 define FUNCTIONS
@@ -68,6 +68,10 @@ setup: .venv/.installed ## make .venv and install everything the other targets n
 	    exit 1; \
 	fi; \
 	environment .venv "$$python" -e '.[test,check]'
+
+.venv/.docs: .venv/.installed
+	@.venv/bin/python -m pip install -qq --disable-pip-version-check -e '.[docs]'
+	@touch $@
 
 # Without such an interpreter the stamp is not written, and the lane says that it is skipped.
 .venv-newest/.installed: pyproject.toml
@@ -128,6 +132,11 @@ format: setup ## rewrite the sources as `make check` wants them
 	@$(RUN) -m ruff check --quiet --fix .
 	@$(RUN) -m ruff format --quiet .
 
+docs: .venv/.docs ## build the site in docs/_build; what is amiss in it is an error
+	@rm -rf docs/_generated
+	@$(RUN) -m sphinx --quiet --fail-on-warning --keep-going --fresh-env -b html docs docs/_build $(ARGS)
+	@echo "docs/_build/index.html"
+
 bench: setup ## measure time and memory beside the rivals', and rewrite docs/performance.md; 3 to 4 minutes
 	@$(RUN) -m experiments.benchmarks $(ARGS)
 
@@ -153,7 +162,7 @@ release-check: setup ## build the package, install it where nothing else is, and
 	@$(RUN) .ci/release_check.py $(ARGS)
 
 clean: ## remove the environments, builds and caches
-	@rm -rf .venv .venv-newest .venv-structure build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	@rm -rf .venv .venv-newest .venv-structure build dist docs/_build docs/_generated *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## this list
