@@ -311,18 +311,19 @@ def convention(operator, row):
     if group == "empty rows":
         return GRADIENT if operator in ("logsumexp", "free_energy") else BOTH  # log of an empty sum is −∞
     if group == "infinities":
-        if "plus" in slug:
-            return GRADIENT if operator in LOG_Z else BOTH
-        return GRADIENT
-    if group == "limits of beta":
-        if slug == "nan":
-            return GRADIENT
-        if slug.startswith("zero"):  # the limit from the right, where there is a limit at all
+        return BOTH if "plus" in slug and operator not in LOG_Z else GRADIENT
+    beta = np.max(row.more.get("beta", 1.0))
+    if np.any(np.asarray(row.x) == -INF) and (operator == "logmeanexp" or beta <= 0):
+        return BOTH  # is it no class, or one of probability 0?
+    if group == "limits of beta" and not np.isnan(beta):
+        if beta == 0:  # of a free energy there is a limit from one side only
             return BOTH if operator in ("logsumexp", "free_energy") else ()
         return GRADIENT
+    if operator in LOG_Z and slug == "x-minus-m-overflows":
+        return GRADIENT  # that in β overflows; where it saturates is a choice
     if group == "half precision" and operator in WIDENING:
         return BOTH  # a float32 result of half-precision logits
-    return ()
+    return GRADIENT if np.isnan(beta) else ()
 
 
 def drafts(operator):

@@ -34,7 +34,7 @@ def result_dtype(operator, dtype):
 
 
 def answer(operator, arrays, options, cotangent, differentiable):
-    """(Exact of the value, {input: Exact of its gradient}). `arrays` has β; `cotangent` is a function of the shape."""
+    """(Exact of the value, {input: Exact of its gradient}). `arrays` has β; `cotangent` is a function of the value."""
     with mp.workdps(oracle.DIGITS):
         if operator == "kl_divergence":
             return _divergence(arrays, cotangent)
@@ -46,7 +46,7 @@ def answer(operator, arrays, options, cotangent, differentiable):
 def _of_oracle(operator, arrays, options, cotangent, differentiable):
     f = getattr(oracle, operator)
     values = np.asarray(f.exact(**arrays, **options), object)
-    g = cotangent(values.shape).astype(result_dtype(operator, arrays[differentiable[0]].dtype))
+    g = cotangent(values).astype(result_dtype(operator, arrays[differentiable[0]].dtype))
     bars = {k: np.asarray(v, object) for k, v in f.exact(**arrays, **options, g=g).items()}
     case = registry.Case(operator, differentiable, None, result_takes_classes=operator in ("softmax", "log_softmax"))
     s = registry.Sample("", arrays, {"axis": -1} | options)
@@ -68,7 +68,7 @@ def _of_energies(operator, arrays, options, cotangent):
     turned = {"x": -arrays["energies"]} | {k: v for k, v in arrays.items() if k != "energies"}
     name = {"boltzmann": "softmax", "free_energy": "logsumexp"}[operator]
     sign = -1 if operator == "free_energy" else 1
-    value, bars = _of_oracle(name, turned, options, lambda shape: sign * cotangent(shape), ("x", "beta"))
+    value, bars = _of_oracle(name, turned, options, lambda values: sign * cotangent(values), ("x", "beta"))
     bars["energies"] = Exact(-bars["x"].values, bars.pop("x").bounds)
     return Exact(np.asarray(sign * value.values, object), value.bounds), bars
 
@@ -80,10 +80,10 @@ def _divergence(arrays, cotangent):
     where = np.broadcast_to(arrays.get("where", True), x.shape)
     dtype = result_dtype("kl_divergence", x.dtype)
     batch, rows = x.shape[:-1], [np.reshape(a, (-1, x.shape[-1])) for a in (x, y, where)]
-    g = cotangent(batch).astype(dtype).ravel()
     with mp.workdps(PLACES):
         found = [_divergence_row(*row, mpf(beta)) for row in zip(*rows, strict=True)]
         value = _fill([row["value"] for row in found], batch)
+        g = cotangent(value).astype(dtype).ravel()
         bars = {
             k: _fill([w * v for w, row in zip(map(float, g), found, strict=True) for v in row[k]], x.shape)
             for k in ("logits_p", "logits_q")

@@ -9,6 +9,7 @@ An answer is an array, or a pair (array, "bfloat16") where NumPy has no such dty
 """
 
 import json
+import math
 from decimal import Decimal, localcontext
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +21,8 @@ FORMAT = 1
 READ_AS = {"bfloat16": "float32"}  # holds every number of it, and NumPy has no bfloat16
 LARGEST = {"bfloat16": (2 - Decimal(2) ** -7) * 2**127}
 LARGEST |= {name: Decimal(float(np.finfo(name).max)) for name in ("float16", "float32", "float64")}
-PASS, FAIL, UNSUPPORTED = "pass", "fail", "unsupported"
+PASS, NEAR, FAIL, UNSUPPORTED = "pass", "near", "fail", "unsupported"
+NEARLY = Decimal("0.01")  # of the largest entry: beyond its bound, and no further than that
 
 
 class Unsupported(Exception):
@@ -52,7 +54,7 @@ class Case(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    outcome: str  # PASS, FAIL or UNSUPPORTED
+    outcome: str  # PASS, NEAR, FAIL or UNSUPPORTED
     why: str = ""
 
 
@@ -106,34 +108,43 @@ def judge(case, value, gradients=None):
 
 
 def _verdict(faults):
-    said = [f"{name}: {text}" for name, text in faults.items() if text]
-    return Verdict(FAIL, "; ".join(said)) if said else Verdict(PASS)
+    said = {name: fault for name, fault in faults.items() if fault}
+    if not said:
+        return Verdict(PASS)
+    outcome = NEAR if all(fault.near for fault in said.values()) else FAIL
+    return Verdict(outcome, "; ".join(f"{name}: {fault.text}" for name, fault in said.items()))
+
+
+class Fault(NamedTuple):
+    text: str
+    near: bool = False  # a number beyond its bound by no more than NEARLY
 
 
 def fault(expected, answer):
-    """What is wrong with an answer, in words; empty if nothing is."""
+    """What is wrong with an answer; None if nothing is. Of several entries the first that is not merely near."""
     array, dtype = answer if isinstance(answer, tuple) else (answer, None)
     array = np.asarray(array)
     dtype = dtype or array.dtype.name
     if array.shape != expected.shape:
-        return f"shape {array.shape}, wanted {expected.shape}"
+        return Fault(f"shape {array.shape}, wanted {expected.shape}")
     if dtype != expected.dtype:
-        return f"dtype {dtype}, wanted {expected.dtype}"
-    numbers = array.astype(np.float64).ravel().tolist()
+        return Fault(f"dtype {dtype}, wanted {expected.dtype}")
+    numbers, found = array.astype(np.float64).ravel().tolist(), []
+    largest = max((abs(exact) for exact in expected.exact if exact.is_finite()), default=Decimal(0))
     for i, (number, exact, bound) in enumerate(zip(numbers, expected.exact, expected.bound, strict=True)):
-        if not _within(number, exact, bound, LARGEST[dtype]) or (
-            expected.unsigned and np.signbit(number) and number == number
-        ):
+        signed = expected.unsigned and math.copysign(1.0, number) < 0 and not math.isnan(number)
+        if signed or not _within(number, exact, bound, LARGEST[dtype]):
             place = f" at {tuple(map(int, np.unravel_index(i, array.shape)))}" if array.ndim else ""
-            return f"{number!r}{place}, wanted {_short(exact)} ± {_short(bound)}"
-    return ""
+            near = not signed and _within(number, exact, NEARLY * largest, LARGEST[dtype])
+            found.append(Fault(f"{number!r}{place}, wanted {_short(exact)} ± {_short(bound)}", near))
+    return min(found, key=lambda fault: fault.near, default=None)
 
 
 def _within(number, exact, bound, largest):
     """An exact number beyond the dtype's range may be the infinity of its sign."""
-    if exact.is_nan() or number != number:
-        return exact.is_nan() and number != number
-    if abs(number) == float("inf"):
+    if exact.is_nan() or math.isnan(number):
+        return exact.is_nan() and math.isnan(number)
+    if math.isinf(number):
         return abs(exact) > largest and (exact > 0) == (number > 0)
     if exact.is_infinite():
         return False
@@ -145,7 +156,7 @@ def _short(number):
     return f"{float(number):.9g}" if number.is_finite() else str(number)
 
 
-def answers(case, adapter):
+def verdicts(case, adapter):
     """Verdicts of an adapter: a dict of operator → function of a case, which returns value or (value, gradients)."""
     if case.operator not in adapter:
         return dict.fromkeys(("value", "gradient"), Verdict(UNSUPPORTED, "no such operator"))
@@ -153,7 +164,7 @@ def answers(case, adapter):
         answer = adapter[case.operator](case)
     except Unsupported as why:
         return dict.fromkeys(("value", "gradient"), Verdict(UNSUPPORTED, str(why)))
-    except Exception as error:  # a library may refuse a case in any way it likes
+    except Exception as error:  # a library refuses a case in a way of its own
         words = " ".join(str(error).split())[:120]
         return dict.fromkeys(("value", "gradient"), Verdict(FAIL, f"raised {type(error).__name__}: {words}"))
     pair = isinstance(answer, tuple) and len(answer) == 2 and isinstance(answer[1], dict)
