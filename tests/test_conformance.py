@@ -8,6 +8,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
+from mpmath import mp
 
 from experiments.conformance import __main__ as experiment
 from experiments.conformance import _jax, _jsoftmax, _optax, cases, libraries, page, run, write
@@ -62,7 +63,8 @@ def test_exact_numbers_have_their_digits():
     third = case_of("softmax/ties/all-equal").value.exact[0]
     assert str(third) == "0." + "3" * 30
     loss = case_of(f"{INTEGER}/confident/minus-20").value.exact[0]
-    assert str(loss).startswith("2.340100431404377") and len(loss.as_tuple().digits) >= 25
+    with mp.workdps(29):
+        assert mp.nstr(mp.log1p(mp.exp(-20) + mp.exp(-22)), 25) == mp.nstr(mp.mpf(str(loss)), 25)
 
 
 def test_inputs_are_read_to_the_bit():
@@ -74,7 +76,8 @@ def test_inputs_are_read_to_the_bit():
                 assert case.dtypes[name] == np.asarray(a).dtype.name
                 assert read.shape == np.shape(a)
                 assert np.array_equal(read, np.asarray(a).astype(read.dtype), equal_nan=read.dtype.kind == "f")
-                assert np.array_equal(np.signbit(read.astype(float)), np.signbit(np.asarray(a).astype(float)))
+                zeros = np.asarray(a) == 0
+                assert np.array_equal(np.signbit(read[zeros].astype(float)), np.signbit(a[zeros].astype(float)))
 
 
 def test_another_format_is_refused(tmp_path):

@@ -70,7 +70,7 @@ def _note(what, used):
 
 
 def allowance(expected, dtype, bound: Bound, *, scale=0.0, gap=0.0, floor=1.0):
-    """How far each result may be from `expected`; `floor`: how many smallest normal numbers may be lost to underflow."""
+    """How far each result may be from `expected`; `floor`: how many smallest normal numbers may underflow."""
     computing = np.dtype(np.float64 if dtype == np.float64 else np.float32)
     size = np.maximum(np.abs(expected), scale)
     size = np.where(np.isfinite(size), size, 0.0)

@@ -68,7 +68,8 @@ def _entropy(tensors, options):
 
 def _kl_divergence(tensors, options):
     log_p, log_q = (torch.log_softmax(_logits(tensors, name), -1) for name in ("logits_p", "logits_q"))
-    return functional.kl_div(log_q, log_p, log_target=True, reduction="none").sum(-1)
+    terms = functional.kl_div(log_q, log_p, log_target=True, reduction="none")
+    return (terms.masked_fill(~tensors["where"], 0) if "where" in tensors else terms).sum(-1)
 
 
 def _cross_entropy(tensors, options):

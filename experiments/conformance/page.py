@@ -120,4 +120,5 @@ def failures(results):
         lines = "\n".join(f"* `{place}`: {', '.join(slugs)}" for place, slugs in failed.items())
         total = sum(map(len, failed.values()))
         parts.append(f"<details><summary>{TITLES[library]}: {total} cases</summary>\n\n{lines}\n\n</details>")
-    return "\n\n".join(parts)
+    legend = "Neither passed nor near: v the value, g the gradient, an asterisk where the answer is a convention."
+    return "\n\n".join([legend, *parts])
