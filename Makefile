@@ -143,7 +143,7 @@ structure: .venv-structure/.installed ## compile every operator for GPU and TPU,
 accuracy: setup ## measure the errors and rewrite docs/accuracy.md
 	@$(RUN) -m experiments.accuracy $(ARGS)
 
-conformance: setup ## hold this library and its peers to the conformance cases, and rewrite docs/conformance.md
+conformance: setup ## hold this library and its peers to the conformance cases, and rewrite docs/conformance.md; a minute or two
 	@$(RUN) -m experiments.conformance $(ARGS)
 
 mutate: setup ## break the library in known ways and see the tests fail

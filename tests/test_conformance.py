@@ -4,6 +4,8 @@ import collections
 import json
 import re
 import shutil
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -78,6 +80,12 @@ def test_inputs_are_read_to_the_bit():
                 assert np.array_equal(read, np.asarray(a).astype(read.dtype), equal_nan=read.dtype.kind == "f")
                 zeros = np.asarray(a) == 0
                 assert np.array_equal(np.signbit(read[zeros].astype(float)), np.signbit(a[zeros].astype(float)))
+
+
+def test_the_reader_needs_only_numpy():
+    source = "import sys; from experiments.conformance import run; run.load('softmax'); print('jax' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", source], cwd=run.DATA.parents[2], capture_output=True, text=True)
+    assert found.stdout == "False\n", found.stderr
 
 
 def test_another_format_is_refused(tmp_path):
