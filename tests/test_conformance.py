@@ -43,6 +43,16 @@ def test_the_file_is_what_is_generated(operator):
     assert write.text(operator, version) == committed
 
 
+@pytest.mark.slow
+def test_write(tmp_path, monkeypatch):
+    written = {path.name: path.read_text(encoding="utf-8") for path in run.DATA.glob("*.json")}
+    monkeypatch.setattr(run, "DATA", tmp_path)
+    assert experiment.main(experiment.Config(write=True)) is None
+    of_mpmath = re.compile(r"mpmath [\d.]+")
+    found = {path.name: path.read_text(encoding="utf-8") for path in tmp_path.iterdir()}
+    assert {k: of_mpmath.sub("", v) for k, v in found.items()} == {k: of_mpmath.sub("", v) for k, v in written.items()}
+
+
 def test_every_operator_has_a_file_and_every_group_a_case():
     files = [strict(path.read_text(encoding="utf-8")) for path in sorted(run.DATA.glob("*.json"))]
     assert {data["operator"] for data in files} == set(cases.OPERATORS) == set(run.operators())
