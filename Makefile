@@ -19,7 +19,7 @@ DEVICE_TESTS := $(addprefix tests/test_,device.py value_and_grad.py torture.py o
 EXPERIMENTS = $(filter-out accuracy,$(basename $(notdir $(shell grep -l __main__ experiments/*.py))))
 
 .DEFAULT_GOAL := help
-.PHONY: setup demo test test-all test-newest test-gpu check format docs bench bench-full bench-gpu structure accuracy mutate experiments release-check clean help
+.PHONY: setup demo test test-all test-newest test-gpu check format docs bench bench-full bench-gpu structure accuracy conformance mutate experiments release-check clean help
 
 # Every interpreter is run before it is believed: python3.12 on PATH can be a pyenv shim that only prints an error.
 define FUNCTIONS
@@ -151,6 +151,9 @@ structure: .venv-structure/.installed ## compile every operator for GPU and TPU,
 
 accuracy: setup ## measure the errors and rewrite docs/accuracy.md
 	@$(RUN) -m experiments.accuracy $(ARGS)
+
+conformance: setup ## hold this library and its peers to the conformance cases, and rewrite docs/conformance.md; a minute or two
+	@$(RUN) -m experiments.conformance $(ARGS)
 
 mutate: setup ## break the library in known ways and see the tests fail
 	@$(RUN) -m tests.mutate $(ARGS)

@@ -8,6 +8,20 @@ PARTITION = ("logsumexp", "logmeanexp")
 
 
 def check_value(case, s, value, expected):
+    dtype = registry.result_shape(case, s).dtype
+    bound, terms = of_value(case, s, expected)
+    tolerance.check(value, expected, dtype, bound, _what(case, s, "value"), **terms)
+
+
+def check_cotangents(case, s, g, cotangents, expected):
+    found = of_cotangents(case, s, g, expected, cotangents)
+    for name, (bound, terms) in found.items():
+        dtype = s.arrays[name].dtype
+        tolerance.check(cotangents[name], expected[name], dtype, bound, _what(case, s, name), **terms)
+
+
+def of_value(case, s, expected):
+    """(Bound, scale, gap and floor) of the value."""
     of_row, rounding = registry.geometry(case, s), _rounding(s)
     scale, gap = 0.0, of_row.beside
     if case.name in ("softmax", "log_softmax"):
@@ -25,14 +39,13 @@ def check_value(case, s, value, expected):
         gap = gap * added / np.where(scale > 0, scale, 1)  # only what is added to the peak has an exponential in it
     if "z_loss" in s.arrays:  # (log Z)², the square of β m + log1p(s), which cancel
         scale = scale + np.reshape(s.arrays["z_loss"] * _terms_of_log_z(case, s, of_row) ** 2, expected.shape)
-    dtype = registry.result_shape(case, s).dtype
-    bound, what = tolerance.VALUE[case.name], _what(case, s, "value")
-    tolerance.check(value, expected, dtype, bound, what, scale=scale, gap=rounding * gap, floor=_floor(s))
+    return tolerance.VALUE[case.name], {"scale": scale, "gap": rounding * gap, "floor": _floor(s)}
 
 
-def check_cotangents(case, s, g, cotangents, expected):
-    of_row, rounding = registry.geometry(case, s), _rounding(s)
-    for name, actual in cotangents.items():
+def of_cotangents(case, s, g, expected, names):
+    """{name: (Bound, scale, gap and floor)} of the cotangents that are held to something."""
+    of_row, rounding, found = registry.geometry(case, s), _rounding(s), {}
+    for name in names:
         if name == "beta" and np.isnan(s.arrays["beta"]).any():
             continue  # β is NaN; of the cotangents that of the logits says what has to be NaN
         scale, gap = 0.0, of_row.beside
@@ -48,11 +61,9 @@ def check_cotangents(case, s, g, cotangents, expected):
             gap = of_row.own + of_row.beside
         else:
             gap = of_row.gap + of_row.beside
-        bound, what = tolerance.COTANGENT.get(name, tolerance.COTANGENT["x"]), _what(case, s, name)
-        dtype = s.arrays[name].dtype
-        tolerance.check(
-            actual, expected[name], dtype, bound, what, scale=scale, gap=rounding * gap, floor=_floor(s) * g.size
-        )
+        bound = tolerance.COTANGENT.get(name, tolerance.COTANGENT["x"])
+        found[name] = bound, {"scale": scale, "gap": rounding * gap, "floor": _floor(s) * g.size}
+    return found
 
 
 def _rounding(s):
@@ -80,20 +91,31 @@ def _terms_of_logits(case, s, g, of_row, expected):
     """The largest of each row, or of the terms that cancel in it."""
     axes = registry.class_axes(case, s)
     size = np.where(np.isfinite(expected), np.abs(expected), 0)
-    if case.name in ("log_softmax", "softmax_cross_entropy") or _has_options(s):
-        p = oracle.softmax(s.arrays[case.logits], s.static["axis"], s.arrays.get("where"), beta=_lifted(case, s))
-        q = np.abs(g.astype(np.float64)) if case.name == "log_softmax" else _mass(case, s)
-        terms = q * (1 - p) + p * (q.sum(axes, keepdims=True) - q)
-        if "z_loss" in s.arrays:
-            terms = terms + 2 * s.arrays["z_loss"] * _terms_of_log_z(case, s, of_row) * p
-        if case.name != "log_softmax":
-            terms = terms * np.abs(np.reshape(g, of_row.peak.shape))
-        terms = np.where(np.isfinite(terms), terms, 0) * np.abs(_finite(_lifted(case, s)))
-        return np.maximum(size, terms).max(axes, keepdims=True, initial=0.0)
+    if _cancels(case, s):
+        size = np.maximum(size, _terms_of_each_logit(case, s, g, of_row))
+        return size.max(axes, keepdims=True, initial=0.0)
     if case.name == "softmax_jacobian":  # its slope p (1 − 2p) vanishes at a tie of two: the terms do not
         rows = _jacobian_rows(case, s) * np.abs(_finite(s.arrays["beta"]))
         return np.reshape(rows, of_row.peak.shape) * np.abs(g).max(initial=0.0)
     return size.max(axes, keepdims=True, initial=0.0)
+
+
+def _cancels(case, s):
+    """Is the cotangent of a logit a sum of terms of both signs?"""
+    return case.name in ("log_softmax", "softmax_cross_entropy") or _has_options(s)
+
+
+def _terms_of_each_logit(case, s, g, of_row):
+    """Size of β (q (1 − p) + p (Σ q − q)) without its cancellation, and of what the z-loss adds."""
+    axes = registry.class_axes(case, s)
+    p = oracle.softmax(s.arrays[case.logits], s.static["axis"], s.arrays.get("where"), beta=_lifted(case, s))
+    q = np.abs(g.astype(np.float64)) if case.name == "log_softmax" else _mass(case, s)
+    terms = q * (1 - p) + p * (q.sum(axes, keepdims=True) - q)
+    if "z_loss" in s.arrays:
+        terms = terms + 2 * s.arrays["z_loss"] * _terms_of_log_z(case, s, of_row) * p
+    if case.name != "log_softmax":
+        terms = terms * np.abs(np.reshape(g, of_row.peak.shape))
+    return np.where(np.isfinite(terms), terms, 0) * np.abs(_finite(_lifted(case, s)))
 
 
 def _terms_of_beta(case, s, g, of_row, expected):
@@ -107,6 +129,8 @@ def _terms_of_beta(case, s, g, of_row, expected):
             size = size + np.abs(g) * (of_row.reach.max(initial=0.0) + _logs_of_multiplicities(s)) / steep
         return size.sum() if beta.ndim == 0 else size
     x_bar, axes = np.abs(_finite(expected[case.logits])), registry.class_axes(case, s)
+    if case.name == "log_softmax":
+        x_bar = np.maximum(x_bar, _terms_of_each_logit(case, s, g, of_row))
     size = (x_bar * of_row.reach).sum(axes, keepdims=True)
     steepest = np.abs(g).max(initial=0.0) * of_row.reach.max(axes, keepdims=True, initial=0.0) * of_row.gap.size
     if beta.ndim == 0:

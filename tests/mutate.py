@@ -65,6 +65,7 @@ DIVERGENCE, DECISION, RBM = "_partition/divergence.py", "_partition/decision.py"
 ENTROPY = "_ops/entropy.py"
 LINEAR, MARGIN, CONTRASTIVE = "_ops/linear.py", "_ops/margin.py", "_ops/contrastive.py"
 ANGLES, ADDRESSING = "_partition/angles.py", "_ops/addressing.py"
+JUDGE = "../experiments/conformance/run.py"
 ATTENTION, ADDRESSED = "_ops/attention.py", "_partition/addressed.py"
 HOPFIELD, MODERN_HOPFIELD = "_ops/hopfield.py", "_ops/modern_hopfield.py"
 CROSS_ENTROPY, LOGSUMEXP, SOFTMAX = "_ops/cross_entropy.py", "_ops/logsumexp.py", "_ops/softmax.py"
@@ -1405,6 +1406,41 @@ MUTANTS = (
         "(keys if few else KEYS)",
         "keys",
         "test_attention.py -k temporaries",
+    ),
+    Mutant(
+        "judge-doubles-the-bound",
+        JUDGE,
+        "abs(Decimal(number) - exact) <= bound",
+        "abs(Decimal(number) - exact) <= 3 * bound",
+        "test_conformance.py -k so_many_bounds",
+    ),
+    Mutant(
+        "judge-takes-any-infinity",
+        JUDGE,
+        "(exact > 0) == (number > 0)",
+        "True",
+        "test_conformance.py -k infinities_and_nan",
+    ),
+    Mutant(
+        "judge-forgets-a-missing-gradient",
+        JUDGE,
+        "if found.outcome == PASS and missing:",
+        "if found.outcome == FAIL and missing:",
+        "test_conformance.py -k gradients_are_judged",
+    ),
+    Mutant(
+        "judge-takes-any-dtype",
+        JUDGE,
+        "if dtype != expected.dtype:",
+        "if dtype is None:",
+        "test_conformance.py -k shape_and_dtype",
+    ),
+    Mutant(
+        "conformance-in-few-digits",
+        "../experiments/conformance/write.py",
+        "DIGITS = 30",
+        "DIGITS = 20",
+        "test_conformance.py -k what_is_generated",
     ),
 )
 

@@ -69,23 +69,24 @@ def _note(what, used):
     MARGINS[kind] = max(MARGINS.get(kind, 0.0), float(np.max(used, initial=0.0)))
 
 
-def check(actual, expected, dtype, bound: Bound, what: str, *, scale=0.0, gap=0.0, floor=1.0):
-    """Assert that `actual`, of `dtype`, is `expected` within `bound`; name the worst element if not.
+def allowance(expected, dtype, bound: Bound, *, scale=0.0, gap=0.0, floor=1.0):
+    """How far each result may be from `expected`; `floor`: how many smallest normal numbers may underflow."""
+    computing = np.dtype(np.float64 if dtype == np.float64 else np.float32)
+    size = np.maximum(np.abs(expected), scale)
+    size = np.where(np.isfinite(size), size, 0.0)
+    allowed = (bound.constant + bound.per_gap * np.minimum(gap, 1e3)) * ROUNDOFF[computing] * size
+    allowed = allowed + floor * float(ml_dtypes.finfo(computing).tiny)
+    return allowed if computing == dtype else allowed + 0.5 * ulp(expected, dtype)
 
-    `floor`: how many smallest normal numbers may be lost to underflow.
-    """
+
+def check(actual, expected, dtype, bound: Bound, what: str, *, scale=0.0, gap=0.0, floor=1.0):
+    """Assert that `actual`, of `dtype`, is `expected` within its allowance; name the worst element if not."""
     assert actual.dtype == dtype, f"{what}: dtype {actual.dtype}, wanted {dtype}"
     assert actual.shape == expected.shape, f"{what}: shape {actual.shape}, wanted {expected.shape}"
     actual = np.asarray(actual).astype(np.float64)
-    computing = np.dtype(np.float64 if dtype == np.float64 else np.float32)
     largest = float(ml_dtypes.finfo(dtype).max)
     with np.errstate(invalid="ignore", over="ignore"):
-        size = np.maximum(np.abs(expected), scale)
-        size = np.where(np.isfinite(size), size, 0.0)
-        allowed = (bound.constant + bound.per_gap * np.minimum(gap, 1e3)) * ROUNDOFF[computing] * size
-        allowed = allowed + floor * float(ml_dtypes.finfo(computing).tiny)
-        if computing != dtype:
-            allowed = allowed + 0.5 * ulp(expected, dtype)
+        allowed = allowance(expected, dtype, bound, scale=scale, gap=gap, floor=floor)
         rounded = np.where(np.abs(expected) > largest, np.copysign(np.inf, expected), expected)
         good = (np.abs(actual - expected) <= allowed) | (actual == rounded) | (np.isnan(actual) & np.isnan(expected))
         used = np.abs(actual - expected) / np.where(allowed > 0, allowed, 1)
