@@ -56,6 +56,7 @@ LONGEST = (
 
 
 def is_smoke(item):
+    """Is it of a short run of an experiment, made now? The fast lane judges the committed results."""
     params = item.callspec.params if hasattr(item, "callspec") else {}
     return "smoke" in item.fixturenames or params.get("directory") == "smoke"
 
@@ -63,7 +64,7 @@ def is_smoke(item):
 @pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
 def pytest_collection_modifyitems(items):
     for item in items:
-        if is_smoke(item) and getattr(item.module, "SMOKE", "fast") == "slow":
+        if is_smoke(item):
             item.add_marker(pytest.mark.slow)
     order = [f"test_{name}" for name in LONGEST]
     items.sort(key=lambda item: order.index(item.path.stem) if item.path.stem in order else len(order))

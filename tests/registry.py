@@ -118,6 +118,12 @@ def rows(case: Case, dtype) -> Iterator[inputs.Row]:
     return (r for r in suiting if r.name not in case.without and (case.takes_where or r.where is None))
 
 
+# A result of classes, one of rows, either kind of label: on these the fast lane tries what all operators have from one
+# place. The others are LATER, in the slow lane.
+KINDS = ("softmax", "logsumexp", "softmax_cross_entropy", INTEGER)
+LATER = tuple(label(case) for case in CASES if label(case) not in KINDS)
+
+
 def sample(case: Case, row: inputs.Row, dtype, beta: Any = 1.0, static: dict | None = None) -> Sample:
     """The operator's arguments on one input; `beta` a number, or "row" for one that differs from row to row."""
     static = {"axis": row.axis} | (case.statics[0] if static is None else static)

@@ -441,6 +441,7 @@ def agree(found, atol=1e-6):
             assert np.abs(b).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_programs_give_what_they_are_named_after(found):
     """All functions of a case compute the same value and gradient, donated or not, so that times can be compared."""
     found = {key: program for key, program in found.items() if key.operator != YARDSTICK}

@@ -21,7 +21,6 @@ PAGE = Path(__file__).parents[1] / "docs" / "devices.md"
 OF_A_STEP, OF_TRAINING = 16 * 2.0**-24, 256 * 2.0**-24
 TWO = "two processes, two devices each"
 
-SMOKE = "slow"  # it takes half a minute; `make test` judges the committed results
 # one worker makes the smoke run and judges it
 pytestmark = pytest.mark.xdist_group("distributed_lm")
 

@@ -23,11 +23,10 @@ from tests.registry import CASES, Case, Sample
 
 COMPILE_LIGHTLY = True
 OPERATORS = pytest.mark.parametrize("case", CASES, ids=registry.label)
-LATER = ("softmax_jacobian", "logsumexp-b", "logmeanexp", "softmax_cross_entropy_with_integer_labels-ignore_label")
-SOME = pytest.mark.parametrize(  # in the fast lane those that are not near to another
+SOME = pytest.mark.parametrize(
     "case",
     [
-        pytest.param(c, marks=pytest.mark.slow if registry.label(c) in LATER else (), id=registry.label(c))
+        pytest.param(c, marks=pytest.mark.slow if registry.label(c) in registry.LATER else (), id=registry.label(c))
         for c in CASES
     ],
 )
@@ -70,7 +69,7 @@ BOTH = pytest.mark.parametrize(
         pytest.param(case, jit, marks=marks, id=f"{registry.label(case)}-{'jit' if jit else 'eager'}")
         for jit in (False, True)
         for case in CASES
-        for marks in [pytest.mark.slow if jit and registry.label(case) in LATER else ()]
+        for marks in [pytest.mark.slow if registry.label(case) in registry.LATER else ()]
     ],
 )
 

@@ -23,7 +23,6 @@ COMMANDS = {  # of the committed results
 # roundings, 2⁻²⁴ of the largest number: of one step, and what training may make of them; measured are 9 and 51
 OF_A_STEP, OF_TRAINING = 16, 256
 
-SMOKE = "slow"  # it takes half a minute; `make test` judges the committed results
 # one worker makes the smoke run and judges it
 pytestmark = pytest.mark.xdist_group("language_model")
 

@@ -71,7 +71,10 @@ def compare(make, x, names, betas, rounded=True):
 X = np.random.default_rng(5).normal(0, 20, (ROWS, CLASSES)).astype(np.float32)
 
 
-@pytest.mark.parametrize("made", MAKERS)
+LATER = ("squared", "capped", "bfloat16")
+
+
+@pytest.mark.parametrize("made", [pytest.param(m, marks=pytest.mark.slow if m in LATER else ()) for m in MAKERS])
 def test_logits_made_on_the_spot(made):
     some = "log_softmax", "logsumexp", "softmax_cross_entropy_with_integer_labels"
     compare(MAKERS[made], X, some, {"": {}} if made != "scaled" else BETAS)

@@ -56,13 +56,12 @@ def chosen(case):
     return PLATFORMS if case.name in ("softmax", "log_softmax", "softmax_cross_entropy") else ("tpu",)
 
 
-LATER = ("softmax_jacobian", "logsumexp-b", "logmeanexp", "softmax_cross_entropy_with_integer_labels-ignore_label")
-
-
 @pytest.mark.parametrize(
     ("case", "platform"),
     [
-        pytest.param(c, p, id=f"{p}-{registry.label(c)}", marks=pytest.mark.slow if registry.label(c) in LATER else ())
+        pytest.param(
+            c, p, id=f"{p}-{registry.label(c)}", marks=pytest.mark.slow if registry.label(c) in registry.LATER else ()
+        )
         for c in registry.CASES
         for p in chosen(c)
     ],

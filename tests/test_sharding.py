@@ -17,7 +17,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import jsoftmax
 from tests import bounds, inputs, oracle, registry
-from tests.test_transforms import OPERATORS, check, operator, pull
+from tests.test_transforms import FIRST, check, operator, pull
 
 P = PartitionSpec
 ROWS, CLASSES = 8, 12
@@ -99,7 +99,7 @@ FAST = [("auto", "both"), ("explicit", "batch"), ("explicit", "both")]
         for spec in SPECS
     ],
 )
-@OPERATORS
+@FIRST
 def test_mesh(case, kind, spec):
     """Each gradient is placed as its argument; rows need no communication, and classes no more than sums of rows."""
     s, mesh, jacobian = sample(case), mesh_of(kind), case.name == "softmax_jacobian"
@@ -153,7 +153,7 @@ def line():
 
 
 @SHARD_MAPS
-@OPERATORS
+@FIRST
 def test_reverse_of_shard_map(case, check_vma, beta):
     """The gradient of what the devices share is summed over them, once."""
     s = sample(case, beta)
@@ -165,7 +165,7 @@ def test_reverse_of_shard_map(case, check_vma, beta):
 
 
 @SHARD_MAPS
-@OPERATORS
+@FIRST
 def test_shard_map_of_reverse(case, check_vma, beta):
     """JAX sums the gradient of what is shared where it checks what varies; where it does not, the caller has to."""
     s = sample(case, beta)
@@ -183,7 +183,7 @@ def test_shard_map_of_reverse(case, check_vma, beta):
     check(case, s, g, *jax.jit(run)(s.arrays, g))
 
 
-@OPERATORS
+@FIRST
 def test_shared_logits_in_shard_map(case):
     """One β on each device and all else on every one; all gradients arrive from the one device with a cotangent."""
     s = sample(case)

@@ -38,8 +38,7 @@ SLOW = {  # each near to another that stays
     "hessian",
     "jax_softmax_custom_jvp",
 }
-# a result of classes, one of rows, either kind of label: for what the operators have from one place
-KINDS = [c for c in CASES if registry.label(c) in ("softmax", "logsumexp", "softmax_cross_entropy", registry.INTEGER)]
+KINDS = [c for c in CASES if registry.label(c) in registry.KINDS]
 # of the others, which have their rules from the same function, the fast lane tries some
 OF_OTHERS = ("reverse of jit", "forward_mode", "vmap", "forward_over_reverse")
 

@@ -63,7 +63,8 @@ def entropy(
       ValueError: `axis` out of range or repeated; shapes that do not broadcast; two of beta, temperature, base.
 
     Derivatives: reverse mode in `logits` and `beta`, `temperature` or `base`, to any order; forward mode inside
-    `forward_mode()`. At β = ±inf all are 0. Saves `logits`, β, `where` and two numbers a row.
+    `forward_mode()`. At β = ±inf all are 0. ∂/∂β = −β Var_p[x] saturates at 2⁻³² of the largest finite number.
+    Saves `logits`, β, `where` and two numbers a row.
 
     References: Shannon (1948), doi:10.1002/j.1538-7305.1948.tb01338.x; Boltzmann's S = k log W is its value at β = 0.
 
