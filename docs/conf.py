@@ -1,15 +1,17 @@
 """The site: `make docs` builds it from the pages beside this file, without a network."""
 
+import importlib.metadata
+import os
 import pathlib
 import sys
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent / "_ext"))
-
-import jsoftmax
+HERE = pathlib.Path(__file__).parent
+sys.path[:0] = [str(HERE / "_ext"), str(HERE.parent)]  # extensions, and the tests that tables are made of
+os.environ.setdefault("JAX_PLATFORMS", "cpu")  # before JAX is imported
 
 project, author = "jsoftmax", "The jsoftmax authors"
 copyright = "the jsoftmax authors"
-version = release = jsoftmax.__version__
+version = release = importlib.metadata.version("jsoftmax")
 
 extensions = [
     "myst_parser",

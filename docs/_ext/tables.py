@@ -9,9 +9,7 @@
 """
 
 import ast
-import contextlib
 import inspect
-import os
 import pathlib
 import re
 import subprocess
@@ -20,10 +18,10 @@ import sys
 import jax
 import jax.numpy as jnp
 import optax
-from docutils.statemachine import StringList
 from sphinx.util.docutils import SphinxDirective
 
 import jsoftmax
+from tests import registry
 
 ROOT = pathlib.Path(__file__).parents[2]
 PUBLIC = {name: f for name, f in vars(jsoftmax).items() if not name.startswith("_")}
@@ -68,8 +66,6 @@ FORWARD = {"`jvp`, `linearize`", "`jacfwd`"}
 
 def transformations():
     found = set(collected("tests/test_transforms.py"))
-    with sys_path(ROOT):
-        from tests import registry
     names = [registry.label(case) for case in registry.CASES]
 
     def tested(name, test, some):
@@ -82,15 +78,6 @@ def transformations():
             raise RuntimeError(f"{test}: no test of {some}")
         rows.append([heading + (" (in `forward_mode()`)" if heading in FORWARD else ""), *cells])
     return table(["", *(f"`{name.replace('softmax_cross_entropy', 'ce')}`" for name in names)], rows)
-
-
-@contextlib.contextmanager
-def sys_path(path):
-    sys.path.insert(0, str(path))
-    try:
-        yield
-    finally:
-        sys.path.remove(str(path))
 
 
 # docstrings ----------------------------------------------------------------------------------------------------------
@@ -179,9 +166,7 @@ def formulas():
 
 def gallery():
     lines = []
-    for path in sorted((ROOT / "experiments").glob("[a-z]*.py")):
-        if "__main__" not in path.read_text(encoding="utf-8"):
-            continue
+    for path in experiments():
         text, page = head(path), page_of(path.stem)
         commands = re.findall(r"^(python -m \S+.*?)  +(.*)$", text, re.MULTILINE)
         lines += [f"## {path.stem.replace('_', ' ')}", "", text.partition("\n")[0], ""]
@@ -194,14 +179,14 @@ def gallery():
     return lines
 
 
-def names_of_experiments():
-    found = (ROOT / "experiments").glob("[a-z]*.py")
-    return [path.stem for path in found if "__main__" in path.read_text(encoding="utf-8")]
+def experiments():
+    found = sorted((ROOT / "experiments").glob("[a-z]*.py"))
+    return [path for path in found if "__main__" in path.read_text(encoding="utf-8")]
 
 
 def owner(figure):
     """The experiment that a figure is of: the longest name that its own begins with."""
-    return max((name for name in names_of_experiments() if figure.startswith(name)), key=len, default="")
+    return max((path.stem for path in experiments() if figure.startswith(path.stem)), key=len, default="")
 
 
 def page_of(experiment):
@@ -221,14 +206,12 @@ def how_long(page):
 def directive(make):
     class Made(SphinxDirective):
         def run(self):
-            lines = StringList([line for text in make() for line in text.split("\n")], source=make.__name__)
-            return self.parse_text_to_nodes("\n".join(lines), allow_section_headings=True)
+            return self.parse_text_to_nodes("\n".join(make()), allow_section_headings=True)
 
     return Made
 
 
 def setup(app):
-    os.environ.setdefault("JAX_PLATFORMS", "cpu")
     for make in (transformations, derivatives, saved, residuals, formulas, gallery):
         app.add_directive(make.__name__, directive(make))
     return {"parallel_read_safe": True, "parallel_write_safe": True}
