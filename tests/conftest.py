@@ -55,17 +55,7 @@ LONGEST = (
 )
 
 
-def is_smoke(item):
-    """Is it of a short run of an experiment, made now? The fast lane judges the committed results."""
-    params = item.callspec.params if hasattr(item, "callspec") else {}
-    return "smoke" in item.fixturenames or params.get("directory") == "smoke"
-
-
-@pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
 def pytest_collection_modifyitems(items):
-    for item in items:
-        if is_smoke(item):
-            item.add_marker(pytest.mark.slow)
     order = [f"test_{name}" for name in LONGEST]
     items.sort(key=lambda item: order.index(item.path.stem) if item.path.stem in order else len(order))
 
@@ -134,9 +124,10 @@ def smoke(request, tmp_path_factory):
     return directory
 
 
-@pytest.fixture(scope="module", params=["smoke", "committed"])
+@pytest.fixture(scope="module", params=[pytest.param("smoke", marks=pytest.mark.slow), "committed"])
 def directory(request):
-    """Folder of an experiment's results: of a short run made now, and those that are committed."""
+    """Folder of an experiment's results: of a short run made now, and those that are committed, which the fast lane
+    judges alone."""
     if request.param == "smoke":
         return request.getfixturevalue("smoke")
     return pathlib.Path(__file__).parents[1] / "experiments" / "results"

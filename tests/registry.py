@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import jsoftmax
 from tests import inputs, oracle
@@ -122,6 +123,12 @@ def rows(case: Case, dtype) -> Iterator[inputs.Row]:
 # place. The others are LATER, in the slow lane.
 KINDS = ("softmax", "logsumexp", "softmax_cross_entropy", INTEGER)
 LATER = tuple(label(case) for case in CASES if label(case) not in KINDS)
+
+
+def first(names=KINDS):
+    """`case` of every operator, those not among `names` in the slow lane."""
+    marked = [pytest.param(c, marks=() if label(c) in names else pytest.mark.slow, id=label(c)) for c in CASES]
+    return pytest.mark.parametrize("case", marked)
 
 
 def sample(case: Case, row: inputs.Row, dtype, beta: Any = 1.0, static: dict | None = None) -> Sample:

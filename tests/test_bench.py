@@ -146,6 +146,7 @@ def test_the_page_is_what_the_results_say(tmp_path):
             assert len(lines) >= len(report.ours(rows)) > 0
 
 
+@pytest.mark.slow
 def test_the_page_is_rewritten_between_its_markers(smoke, tmp_path):
     path, figures = tmp_path / "page.md", tmp_path / "results"
     figures.mkdir()
@@ -161,6 +162,7 @@ def test_the_page_is_rewritten_between_its_markers(smoke, tmp_path):
         page.with_tables("a page without them", figures)
 
 
+@pytest.mark.slow
 def test_a_smoke_run_says_nothing_to_the_page(smoke):
     assert [file.suffix for file in smoke.iterdir()] == [".csv"]
 

@@ -79,6 +79,7 @@ def test_committed_results_are_of_the_default_run():
     assert run["settings"] == plain({f: v for f, v in vars(beta_sweep.Config()).items() if f != "out"})
 
 
+@pytest.mark.slow
 def test_command_repeats_the_run(smoke):
     command = shlex.split(load(smoke)["run"]["command"])
     assert command[:3] == ["python", "-m", "experiments.beta_sweep"]
@@ -100,6 +101,7 @@ def test_the_page_shows_every_figure():
     assert sorted(re.findall(r"\(\.\./experiments/results/(beta_sweep_\w+\.png)\)", page)) == sorted(FIGURES)
 
 
+@pytest.mark.slow
 def test_interrupted_run_keeps_finished_parts(smoke, tmp_path, monkeypatch):
     def interrupt(seed):
         raise KeyboardInterrupt
@@ -126,6 +128,7 @@ def test_nan_is_never_written():
         beta_sweep.write_json(Path("unused.json"), {"value": np.nan})
 
 
+@pytest.mark.slow
 def test_one_compilation_for_every_beta(smoke):
     x = np.float32(list(beta_sweep.ROWS.values()))
     grid = beta_sweep.beta_grid(beta_sweep.SMOKE["points_per_octave"])

@@ -333,6 +333,14 @@ def test_second_order_of_the_divergence(size):
     check_second(kl, exact_divergence, [PLAIN[0], near(PLAIN[0], size)], 0.8)
 
 
+def test_slope_of_the_entropy_ends_before_the_largest_number():
+    """−β Var x is −2.2e34 here, and further derivatives would leave the range."""
+    x = np.array([3e38, -3e38, 3e38], np.float32)
+    found = jax.grad(lambda beta: jsoftmax.entropy(x, beta=beta))(jnp.float32(2e-38))
+    end = -np.finfo(np.float32).max * 2.0**-32
+    tolerance.check(found, np.float64(end), np.float32, tolerance.Bound(4), "slope")
+
+
 def test_second_order_of_the_entropy():
     check_second(jsoftmax.entropy, exact_entropy, [PLAIN[1]], 0.8)
     check_second(jsoftmax.entropy, exact_entropy, [np.float32([2, 2, 0, 1])], 1.0)

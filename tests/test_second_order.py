@@ -58,16 +58,7 @@ def test_second_order(name, case):
                     check_moved(case, s, along, v, g, moved(case, s, along, v, g), expected)
 
 
-RULES = ("softmax", "logsumexp-b", registry.INTEGER)  # all of them get their rules from one function
-
-
-@pytest.mark.parametrize(
-    "case",
-    [
-        pytest.param(c, marks=() if registry.label(c) in RULES else pytest.mark.slow, id=registry.label(c))
-        for c in registry.CASES
-    ],
-)
+@registry.first(("softmax", "logsumexp-b", registry.INTEGER))  # all of them get their rules from one function
 def test_second_order_inside_a_loop(case):
     """Of the body of a scan and of `lax.map`, which JAX takes apart to differentiate it: as without the loop."""
     with jax.enable_x64(True):

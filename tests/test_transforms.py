@@ -59,9 +59,7 @@ def each(name, transformations, others=OF_OTHERS):
     )
 
 
-FIRST = pytest.mark.parametrize(
-    "case", [pytest.param(c, marks=() if c in KINDS else pytest.mark.slow, id=registry.label(c)) for c in CASES]
-)
+FIRST = registry.first()
 
 
 def sample(case: Case, turn: int, dtype: Any = np.float32) -> Sample:

@@ -57,13 +57,12 @@ def main(config):
         here = [name for name in used.libraries if others.is_here(name)]
         for name in sorted(set(used.libraries) - set(here)):
             print(f"SKIPPED: {name} is not installed; what the results have of it stays.", file=sys.stderr)
-        old = read_json(path)["libraries"] if path.exists() else {}
-        rows = others.measured(here, used.operators, not used.eager)
-        for name in here:
-            kept = [row for row in old.get(name, {"rows": []})["rows"] if row[0].split("/")[0] not in used.operators]
-            old[name] = {"version": others.version(name), "rows": sorted(rows[name] + kept)}
-        libraries = {name: old[name] for name in others.LIBRARIES if name in old}
-        write_json(path, {"run": provenance("experiments.conformance", config, used), "libraries": libraries})
+        found = read_json(path)["libraries"] if path.exists() else {}
+        for name, operator, rows in others.measured(here, used.operators, not used.eager):
+            kept = [row for row in found.get(name, {"rows": []})["rows"] if row[0].split("/")[0] != operator]
+            found[name] = {"version": others.version(name), "rows": sorted(rows + kept)}
+            libraries = {name: found[name] for name in others.LIBRARIES if name in found}
+            write_json(path, {"run": provenance("experiments.conformance", config, used), "libraries": libraries})
     results = read_json(path)
     if not config.smoke:
         page.write(config.page, results)

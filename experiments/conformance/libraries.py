@@ -1,6 +1,5 @@
 """The libraries that are held to the cases, each by its adapter, in processes of their own."""
 
-import collections
 import concurrent.futures
 import functools
 import importlib.metadata
@@ -38,14 +37,11 @@ def outcomes(library, operator, compiled):
 
 
 def measured(libraries, operators, compiled):
-    """{library: rows}; operators are shared between as many processes as there are cores."""
+    """(library, operator, rows) as they are done, shared between as many processes as there are cores."""
     tasks = [(library, operator) for library in libraries for operator in operators]
-    rows = collections.defaultdict(list)
     processes = max(1, min(os.cpu_count() or 1, len(tasks)))
     with concurrent.futures.ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
         futures = {pool.submit(outcomes, *task, compiled): task for task in tasks}
         done = concurrent.futures.as_completed(futures)
-        answers = {futures[f]: f.result() for f in tqdm(done, total=len(tasks), desc="conformance", unit="operator")}
-    for library, operator in tasks:
-        rows[library] += answers[library, operator]
-    return dict(rows)
+        for f in tqdm(done, total=len(tasks), desc="conformance", unit="operator"):
+            yield *futures[f], f.result()
