@@ -18,7 +18,7 @@ import optax
 import pytest
 
 import jsoftmax
-from tests import inputs, oracle, tolerance
+from tests import inputs, oracle, registry, tolerance
 
 COMPILE_LIGHTLY = True
 INT = "softmax_cross_entropy_with_integer_labels"
@@ -310,7 +310,7 @@ def betas(name):
 @pytest.mark.parametrize(
     ("name", "x64"),
     [
-        pytest.param(name, x64, marks=pytest.mark.slow if x64 and name not in ("softmax", INT) else ())
+        pytest.param(name, x64, marks=() if name in (("softmax", INT) if x64 else registry.KINDS) else pytest.mark.slow)
         for name in OPERATORS
         for x64 in (False, True)
     ],
@@ -368,7 +368,9 @@ def test_float64_numpy_logits_without_x64():
     assert jsoftmax.softmax(X.astype(np.float64)).dtype == np.float32
 
 
-@pytest.mark.parametrize("name", OPERATORS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in registry.KINDS else pytest.mark.slow) for n in OPERATORS]
+)
 def test_integers_are_the_default_float_of_the_same_numbers(name):
     """T28."""
     for dtype in ("int8", "uint8", "int32", "uint32"):

@@ -45,7 +45,7 @@ def as_a_user():
         yield
 
 
-@pytest.fixture(scope="module", params=["smoke", "committed"])
+@pytest.fixture(scope="module", params=[pytest.param("smoke", marks=pytest.mark.slow), "committed"])
 def rows(request):
     directory = COMMITTED if request.param == "committed" else request.getfixturevalue("smoke")
     return [row for path in sorted(directory.glob("*.csv")) for row in results.read(path)]

@@ -315,6 +315,7 @@ def test_a_library_that_is_not_here_keeps_its_results(tmp_path, monkeypatch, cap
     assert "SKIPPED: torch" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_smoke(tmp_path):
     results = experiment.main(experiment.Config(smoke=True, out=tmp_path, page=tmp_path / "page.md"))
     assert {row[1] for row in results["libraries"]["jsoftmax"]["rows"]} == {run.PASS}

@@ -181,7 +181,7 @@ def in_full():
     jax.config.update("jax_disable_most_optimizations", True)
 
 
-@SOME
+@registry.first(("softmax", registry.INTEGER))
 @pytest.mark.usefixtures("in_full")
 def test_same_bits_again(case):
     first = fingerprint([case])

@@ -1,14 +1,16 @@
 """The merge rule: statistics of two disjoint sets of classes give those of the union, in any order and grouping."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jsoftmax._partition import merge as merging
 from jsoftmax._partition import statistics as partition
-from jsoftmax._partition.merge import merge
 from tests import tolerance
 
 INF = np.inf
+merge = jax.jit(merging.merge)
 PIECES = {
     "distinct": ([1.0, 2.0], [3.0, 0.5], [2.5]),
     "tie across": ([1.0, 3.0], [3.0, 0.0], [3.0]),  # a tie in every piece: counted once each
@@ -24,8 +26,13 @@ PIECES = {
 }
 
 
+@jax.jit
+def statistics(x, beta):
+    return partition.statistics(x, beta, None, (0,))
+
+
 def pair(x, beta):
-    return partition.statistics(jnp.asarray(x, jnp.float32), jnp.full((1,), beta, jnp.float32), None, (0,))
+    return statistics(jnp.asarray(x, jnp.float32), jnp.full((1,), beta, jnp.float32))
 
 
 @pytest.mark.parametrize("beta", [1.0, -0.7, 0.0, INF, -INF])

@@ -271,10 +271,17 @@ def events():
     jax.monitoring.unregister_event_duration_listener(listen)
 
 
+NAMES = pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in registry.KINDS else pytest.mark.slow)
+        for name in sorted({case.name for case in registry.CASES})
+    ],
+)
 SHAPES = iter([(2, n) for n in range(19, 19 + 64)])  # fresh ones: no other test has compiled for them
 
 
-@pytest.mark.parametrize("name", sorted({case.name for case in registry.CASES}))
+@NAMES
 def test_every_form_of_beta_traces_the_operator_once(name, events):
     """B09. One program for every way to give β, and one where it is not given and a constant."""
     x = jnp.asarray(inputs.cotangent(next(SHAPES)), jnp.float32)
@@ -301,7 +308,7 @@ def _private(name):
     return {DIST: "distribution_loss", INT: "index_loss"}.get(name, name)
 
 
-@pytest.mark.parametrize("name", sorted({case.name for case in registry.CASES}))
+@NAMES
 def test_no_value_compiles_anew(name, events):
     """P12: of β in value and gradient, of the label that is ignored; alone and inside a step that is given them."""
     x = jnp.asarray(inputs.cotangent(next(SHAPES)), jnp.float32)

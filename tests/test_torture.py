@@ -11,6 +11,7 @@ import jsoftmax
 from tests import tolerance, torture
 
 INTEGER_LABELS = "softmax_cross_entropy_with_integer_labels"
+COMPILE_LIGHTLY = "fast lane"
 IDS = [f"{e.id}-{e.op}-{e.note}".replace(" ", "_") for e in torture.ENTRIES]
 
 

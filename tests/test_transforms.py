@@ -40,7 +40,7 @@ SLOW = {  # each near to another that stays
 }
 KINDS = [c for c in CASES if registry.label(c) in registry.KINDS]
 # of the others, which have their rules from the same function, the fast lane tries some
-OF_OTHERS = ("reverse of jit", "forward_mode", "vmap", "forward_over_reverse")
+OF_OTHERS = ("reverse of jit", "forward_mode", "vmap")
 
 
 def each(name, transformations, others=OF_OTHERS):
@@ -60,6 +60,7 @@ def each(name, transformations, others=OF_OTHERS):
 
 
 FIRST = registry.first()
+TWO = ("softmax", registry.INTEGER)
 
 
 def sample(case: Case, turn: int, dtype: Any = np.float32) -> Sample:
@@ -316,8 +317,7 @@ def variants(case: Case, s: Sample, name: str) -> list[np.ndarray]:
         for case in CASES
         for name in sample(case, 1).arrays
         if name != "ignore_label"
-        # β with every operator, the others with two
-        for marks in [() if name in ("beta", "b") or case.name in ("softmax", registry.INTEGER) else pytest.mark.slow]
+        for marks in [() if registry.label(case) in (*TWO, "logsumexp-b") else pytest.mark.slow]
     ],
 )
 def test_vmap_over_one_argument(case, name):
@@ -408,7 +408,7 @@ def test_jacobian(case, mode):
         bounds.check_cotangents(case, s, g, {k: j[index] for k, j in jacobian.items()}, registry.exact(case, s, g))
 
 
-@FIRST
+@registry.first(TWO)
 def test_caches_keep_the_modes_apart(case):
     """Code compiled outside serves no call inside, nor the reverse; the user's jit and the operators' own."""
     s = sample(case, 0)
@@ -500,7 +500,7 @@ def option(name, value):
 @pytest.mark.parametrize(
     ("case", "name"),
     [
-        pytest.param(c, name, marks=() if c in KINDS and name not in SLOW else pytest.mark.slow)
+        pytest.param(c, name, marks=() if registry.label(c) in TWO and name not in SLOW else pytest.mark.slow)
         for name in ("jax_custom_vjp3", "jax_custom_jvp3", "jax_softmax_custom_jvp")
         for c in CASES
     ],
