@@ -133,16 +133,15 @@ def test_labels_that_are_no_class_and_inputs_that_are_no_number():
     labels[23:] = 6
 
     @jax.jit
-    def run(ignore_label, first, g):
+    def run(x, weights, first, ignore_label=None):
         value, pull = jax.vjp(lambda x, w: loss(x, w, labels, ignore_label=ignore_label), x, weights)
-        return value, pull(jnp.where(jnp.arange(N) < first, 0, g))
+        return value, pull(jnp.where(jnp.arange(N) < first, 0, jnp.ones(N)))
 
-    one = jnp.float32(1)
-    value, bars = run(20, 2, one)
+    value, bars = run(x, weights, 2, 20)
     assert np.isnan(value[:2]).all() and np.all(value[2:4] == 0) and np.isfinite(value[4:]).all()
     assert all(np.isfinite(bar).all() for bar in jax.tree.leaves(bars)) and np.all(bars[0][:4] == 0)
-    assert np.isnan(run(20, 0, one)[1][0][:2]).all()
-    value, unused = run(None, 4, one)
+    assert np.isnan(run(x, weights, 0, 20)[1][0][:2]).all()
+    value, unused = run(x, weights, 4)
     assert np.isnan(value[:4]).all() and np.isfinite(value[4:]).all()
     assert all(np.isfinite(bar).all() for bar in jax.tree.leaves(unused)) and np.all(unused[0][:4] == 0)
 

@@ -82,8 +82,6 @@ def spread(case, s, name):
 
 FORMS = [*itertools.product(MESHES, (True, False))]
 NEAR = [CASES[-2], next(case for case in CASES if "ignore" in registry.label(case))]  # to the last, with all options
-
-
 # kept in the fast lane where the others have theirs from the same place
 FEW = ("softmax", "logsumexp", registry.label(CASES[-1]))
 OTHERS = [case for case in CASES if registry.label(case) not in FEW]

@@ -166,8 +166,8 @@ def test_every_option_reaches_the_positions():
     agree(value, (exact * WEIGHTS).sum() / valid.sum(), "integer labels")
     soft = np.where(options["where"], SOFT, np.float32(0))
     exact = oracle.softmax_cross_entropy(LOGITS, soft, 1, **options)
-    loss = lambda w, q: jsoftmax.spatial_softmax_cross_entropy(LOGITS, q, weights=w, **options)  # noqa: E731
-    value, (by_weight, by_label) = jax.jit(jax.value_and_grad(loss, (0, 1)))(WEIGHTS, soft)
+    loss = lambda w, q, x: jsoftmax.spatial_softmax_cross_entropy(x, q, weights=w, **options)  # noqa: E731
+    value, (by_weight, by_label) = jax.jit(jax.value_and_grad(loss, (0, 1)))(WEIGHTS, soft, LOGITS)
     agree(value, (exact * WEIGHTS).sum() / (WEIGHTS != 0).sum(), "soft labels")
     agree(by_weight, np.where(WEIGHTS != 0, exact, exact) / (WEIGHTS != 0).sum(), "gradient in the weights")
     assert np.abs(by_label).sum() > 0
