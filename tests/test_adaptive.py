@@ -131,15 +131,18 @@ def test_labels_that_are_no_class_and_inputs_that_are_no_number():
     x[2], x[3] = np.nan, np.inf
     labels[:4] = -1, V, 20, 20
     labels[23:] = 6
-    f = lambda x, w: loss(x, w, labels, ignore_label=20)  # noqa: E731
-    value, pull = jax.vjp(f, x, weights)
+
+    @jax.jit
+    def run(x, weights, first, ignore_label=None):
+        value, pull = jax.vjp(lambda x, w: loss(x, w, labels, ignore_label=ignore_label), x, weights)
+        return value, pull(jnp.where(jnp.arange(N) < first, 0, jnp.ones(N)))
+
+    value, bars = run(x, weights, 2, 20)
     assert np.isnan(value[:2]).all() and np.all(value[2:4] == 0) and np.isfinite(value[4:]).all()
-    bars = pull(jnp.where(jnp.arange(N) < 2, 0, 1.0).astype(jnp.float32))
     assert all(np.isfinite(bar).all() for bar in jax.tree.leaves(bars)) and np.all(bars[0][:4] == 0)
-    assert np.isnan(pull(jnp.ones(N))[0][:2]).all()
-    value, pull = jax.vjp(lambda x, w: loss(x, w, labels), x, weights)
+    assert np.isnan(run(x, weights, 0, 20)[1][0][:2]).all()
+    value, unused = run(x, weights, 4)
     assert np.isnan(value[:4]).all() and np.isfinite(value[4:]).all()
-    unused = pull(jnp.where(jnp.arange(N) < 4, 0, 1.0).astype(jnp.float32))
     assert all(np.isfinite(bar).all() for bar in jax.tree.leaves(unused)) and np.all(unused[0][:4] == 0)
 
 
@@ -150,16 +153,16 @@ def test_shapes_and_transformations():
     tolerance.check(grid.reshape(-1), np.float64(flat), np.float32, tolerance.Bound(4), "grid", scale=1)
     assert log_prob(x[0], weights).shape == (V,) and loss(x[0], weights, labels[0]).shape == ()
     assert loss(x[:0], weights, labels[:0]).shape == (0,)
-    each = jax.vmap(lambda x, y: loss(x, weights, y, beta=2.0))(x, labels)
+    each = jax.jit(jax.vmap(lambda x, y: loss(x, weights, y, beta=2.0)))(x, labels)
     tolerance.check(each, np.float64(flat), np.float32, tolerance.Bound(8), "vmap", scale=1)
     f = lambda w: loss(x, w, labels).sum()  # noqa: E731
-    bar = jax.grad(f)(weights)
+    bar = jax.jit(jax.grad(f))(weights)
     with jsoftmax.forward_mode():
-        moved = jax.jvp(f, (weights,), (jax.tree.map(jnp.ones_like, weights),))[1]
+        moved = jax.jit(lambda w: jax.jvp(f, (w,), (jax.tree.map(jnp.ones_like, w),))[1])(weights)
     total = sum(np.float64(a).sum() for a in jax.tree.leaves(bar))
     size = sum(np.abs(np.float64(a)).sum() for a in jax.tree.leaves(bar))
     tolerance.check(moved, np.asarray(total), np.float32, tolerance.Bound(16), "forward", scale=size)
-    again = jax.grad(jax.checkpoint(f))(weights)
+    again = jax.jit(jax.grad(jax.checkpoint(f)))(weights)
     assert all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(again), jax.tree.leaves(bar), strict=True))
 
 
@@ -173,7 +176,7 @@ def test_the_likeliest_class():
     found = jsoftmax.adaptive_predict(x.reshape(3, 100, D), weights).reshape(-1)
     assert found[7] == -1 and np.array_equal(np.delete(found, 7), np.delete(best, 7))
     mostly = weights._replace(head_bias=weights.head_bias + np.where(np.arange(7) < 5, 99, 0).astype(np.float32))
-    assert np.all(jsoftmax.adaptive_predict(np.delete(x, 7, 0), mostly) < 5)
+    assert np.all(jsoftmax.adaptive_predict(x, mostly) < 5)
 
 
 def test_sizes_of_pytorch():
@@ -190,8 +193,8 @@ def test_sizes_of_pytorch():
 def test_blocks_of_other_clusters_are_left_out():
     """A cluster's layer is behind a choice in every block; and no array has all classes of all examples."""
     n, classes, width = 4 * adaptive.TOKENS, 3000, 16
-    weights = jsoftmax.adaptive_weights(jax.random.key(0), width, classes, [20, 500])
-    x, y = jnp.ones((n, width)), jnp.arange(n) % classes
+    weights = jax.eval_shape(lambda key: jsoftmax.adaptive_weights(key, width, classes, [20, 500]), jax.random.key(0))
+    x, y = np.ones((n, width), np.float32), np.arange(n) % classes
     run = jax.value_and_grad(lambda x, w: loss(x, w, y).sum(), (0, 1))
     assert max(sizes(jax.make_jaxpr(run)(x, weights).jaxpr)) <= adaptive.TOKENS * 2500 < n * classes
     cluster = jnp.where(jnp.arange(n) % 4 == 0, 1, 0)

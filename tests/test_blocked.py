@@ -52,7 +52,11 @@ def sample(case, x, beta, label=0):
 
 
 @pytest.mark.parametrize("size", [pytest.param(n, marks=[] if n == 389 else pytest.mark.slow) for n in SIZES])
-@pytest.mark.parametrize("case", CASES, ids=registry.label)
+@pytest.mark.parametrize(
+    "case",
+    # the losses are made of it
+    [pytest.param(c, marks=pytest.mark.slow if c.name == "logsumexp" else (), id=registry.label(c)) for c in CASES],
+)
 def test_every_kind_of_row(case, size):
     x = rows(size)
     assert blocked.suits(jnp.asarray(x), None, (1,))
@@ -80,7 +84,7 @@ def test_what_it_suits():
     assert not blocked.suits(jax.ShapeDtypeStruct((4, 200), jnp.float32), None, (1,))
 
 
-@pytest.mark.parametrize("name", ["logsumexp", "log_softmax", registry.INTEGER])
+@pytest.mark.parametrize("name", [pytest.param("logsumexp", marks=pytest.mark.slow), "log_softmax", registry.INTEGER])
 def test_nothing_of_the_size_of_the_logits(name):
     x = jax.ShapeDtypeStruct((64, 4096), np.float32)
     labels = [jax.ShapeDtypeStruct((64,), np.int32)] if name == registry.INTEGER else []
@@ -88,8 +92,15 @@ def test_nothing_of_the_size_of_the_logits(name):
     assert compiled.memory_analysis().temp_size_in_bytes <= x.size
 
 
-@pytest.mark.parametrize("case", [CASES[0], CASES[-1]], ids=registry.label)
-@pytest.mark.parametrize("spec", [P("data"), P(None, "data")], ids=["rows", "classes"])
+@pytest.mark.parametrize(
+    ("spec", "case"),
+    [
+        pytest.param(spec, case, marks=marks, id=f"{name}-{registry.label(case)}")
+        for case, fast in ((CASES[0], "rows"), (CASES[-1], "classes"))
+        for name, spec in (("rows", P("data")), ("classes", P(None, "data")))
+        for marks in [() if name == fast else pytest.mark.slow]
+    ],
+)
 def test_sharded_logits_are_not_gathered(spec, case):
     """Where the classes are spread, a block is looked up on the device that has it."""
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))

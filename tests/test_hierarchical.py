@@ -145,7 +145,11 @@ def exact(x, w, b, labels, beta):
 
 
 @pytest.mark.parametrize("beta", [1.0, -2.0, 0.5, 16.0])
-@pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16, np.float64], ids=lambda d: np.dtype(d).name)
+@pytest.mark.parametrize(
+    "dtype",
+    [np.float32, ml_dtypes.bfloat16, pytest.param(np.float64, marks=pytest.mark.slow)],
+    ids=lambda d: np.dtype(d).name,
+)
 def test_losses(beta, dtype):
     """Also of confident decisions, whose losses are far below a rounding of 1."""
     x, w, b, labels = layer(dtype)
@@ -158,7 +162,7 @@ def test_losses(beta, dtype):
         tolerance.check(losses, expected, wide, bound, "hierarchical loss", gap=gap)
 
 
-@pytest.mark.parametrize("beta", [None, 1.7, -0.3, 0.0, 40.0])
+@pytest.mark.parametrize("beta", [pytest.param(None, marks=pytest.mark.slow), 1.7, -0.3, 0.0, 40.0])
 def test_the_probabilities_of_all_classes_sum_to_1(beta):
     """S01, whatever the parameters are."""
     rng = np.random.default_rng(1)
@@ -191,8 +195,12 @@ def test_the_limits_of_beta_are_sure_or_undecided(beta):
     expected = [[first, np.inf - first if first == 0 else 0.0], [np.inf if first == 0 else 0.0, first], [np.log(2)] * 2]
     found = np.stack([loss(x, w, np.full(3, label, np.int32), tree, beta=beta) for label in (0, 1)], 1)
     np.testing.assert_array_equal(found, np.float32(expected))
-    bars = jax.grad(lambda x, w: loss(x, w, np.zeros(3, np.int32), tree, beta=beta)[2], (0, 1))(x, w)
-    assert all(np.all(bar == 0) for bar in bars)
+    assert all(np.all(bar == 0) for bar in undecided_bars(x, w, tree, np.float32(beta)))
+
+
+@jax.jit
+def undecided_bars(x, w, tree, beta):
+    return jax.grad(lambda x, w: loss(x, w, np.zeros(3, np.int32), tree, beta=beta)[2], (0, 1))(x, w)
 
 
 def test_a_tree_of_one_class():
@@ -224,10 +232,16 @@ def test_labels_that_are_no_class_and_inputs_that_are_no_number():
 def test_a_node_outside_of_the_table_is_no_number(node):
     x, w, b, labels = layer()
     broken = TREE._replace(paths=TREE.paths.at[3, 0].set(node))
-    value, pull = jax.vjp(lambda w: loss(x, w, labels, broken, bias=b), w)
     at = labels == 3
+    value, bar = value_and_bar(x, w, labels, broken, b, np.where(at, np.float32(0), np.float32(1)))
     assert np.isnan(value[at]).all() and np.isfinite(value[~at]).all()
-    assert np.isnan(log_prob(x, w, broken, bias=b)[:, 3]).all() and not np.isnan(pull(jnp.where(at, 0, 1.0))[0]).any()
+    assert np.isnan(log_prob(x, w, broken, bias=b)[:, 3]).all() and not np.isnan(bar).any()
+
+
+@jax.jit
+def value_and_bar(x, w, labels, tree, b, g):
+    value, pull = jax.vjp(lambda w: loss(x, w, labels, tree, bias=b), w)
+    return value, pull(g)[0]
 
 
 # derivatives ----------------------------------------------------------------------------------------------------------
@@ -259,7 +273,7 @@ def test_gradients(beta):
     assert np.all(alone[rested] == 0) and np.abs(alone).max() > 0
 
 
-@pytest.mark.parametrize("outer", ["reverse", "forward"])
+@pytest.mark.parametrize("outer", [pytest.param("reverse", marks=pytest.mark.slow), "forward"])
 def test_second_order(outer):
     """Of the loss as of the sum over all classes, which is made of other operators."""
     x, w, b, labels = layer(n=3)
@@ -280,11 +294,11 @@ def test_second_order(outer):
 def test_forward_mode_scan_and_remat():
     x, w, b, labels = layer()
     f = lambda w: loss(x, w, labels, TREE, bias=b).sum()  # noqa: E731
-    bar = jax.grad(f)(w)
+    bar = jax.jit(jax.grad(f))(w)
     with jsoftmax.forward_mode():
-        moved = jax.jvp(f, (w,), (jnp.ones_like(w),))[1]
+        moved = jax.jit(lambda w: jax.jvp(f, (w,), (jnp.ones_like(w),))[1])(w)
     tolerance.check(moved, np.float64(bar).sum(), np.float32, tolerance.Bound(64), "forward", scale=np.abs(bar).sum())
-    assert np.array_equal(jax.grad(jax.checkpoint(f))(w), bar)
+    assert np.array_equal(jax.jit(jax.grad(jax.checkpoint(f)))(w), bar)
 
     def step(w, _):
         return w - 0.5 * jax.grad(f)(w), f(w)
@@ -414,7 +428,7 @@ def test_gradients_of_softmaxes_at_the_nodes():
     found, wanted = (jax.jit(jax.grad(f, (0, 1, 2, 3)))(*at) for f in (path, whole))
     for a, e in zip(found, wanted, strict=True):
         tolerance.check(a, np.float64(e), np.float32, tolerance.Bound(32), "gradient", scale=np.abs(e).max() + 1)
-    alone = jax.grad(lambda w: loss(x[:1], w, np.array([3], np.int32), MANY).sum())(w)
+    alone = jax.jit(jax.grad(lambda w: loss(x[:1], w, np.array([3], np.int32), MANY).sum()))(w)
     assert np.all(alone[5:] == 0) and np.all(np.any(alone[:5] != 0, 1))
 
 
@@ -436,6 +450,7 @@ def test_second_order_of_softmaxes_at_the_nodes(outer):
         tolerance.check(a, np.float64(e), np.float32, tolerance.Bound(64), "second order", scale=np.abs(e).max() + 1)
 
 
+@pytest.mark.slow
 def test_bad_labels_and_nodes_where_children_are_many():
     x, w, b, labels = many()
     x[2] = np.nan
@@ -451,6 +466,7 @@ def test_bad_labels_and_nodes_where_children_are_many():
         assert np.array_equal(np.isnan(losses), labels[3:] % 4 < 3)
 
 
+@pytest.mark.slow
 def test_ways_down_where_children_are_many():
     x, w, b, _ = many()
     w = w + np.linspace(0, 0.1, w.size, dtype=np.float32).reshape(w.shape)  # no ties
@@ -467,6 +483,7 @@ def test_ways_down_where_children_are_many():
     assert counts.sum() == draws and scipy.stats.chisquare(counts, draws * p / p.sum()).pvalue > 1 / 1000
 
 
+@pytest.mark.slow
 def test_classes_in_groups():
     """Goodman's: p(group) p(class | group), of a class by itself in its group p(group) alone."""
     groups = [0, 0, 1, 1, 1, 2]

@@ -27,9 +27,14 @@ LOSSES = {
     "negative": jsoftmax.negative_sampling_loss,
 }
 THREE = ("softmax", "nce", "negative")
-each_loss = pytest.mark.parametrize(
-    "name", [name if name in THREE else pytest.param(name, marks=pytest.mark.slow) for name in LOSSES]
-)
+KINDS = ("softmax", "nce")  # negative sampling is an NCE that knows of no noise
+
+
+def first(names, kept=KINDS):
+    """Those `kept` for the fast lane, the others slow."""
+    return pytest.mark.parametrize("name", [n if n in kept else pytest.param(n, marks=pytest.mark.slow) for n in names])
+
+
 three_losses = pytest.mark.parametrize("name", THREE)
 IDS = np.array([2, 22, 0, 2, 7, 3], np.int32)  # 2 comes twice; 0, 2 and 3 are labels, too
 
@@ -76,7 +81,10 @@ def exact(name, x, w, b, labels, ids, log_q, beta, ignore=None):
 @pytest.mark.parametrize(
     ("name", "dtype"),
     [
-        *[pytest.param(name, np.float32, id=name) for name in LOSSES],
+        *[
+            pytest.param(name, np.float32, id=name, marks=() if name in (*THREE, "uncorrected") else pytest.mark.slow)
+            for name in LOSSES
+        ],
         pytest.param("softmax", ml_dtypes.bfloat16, id="softmax-bfloat16"),
         *[
             pytest.param(name, ml_dtypes.bfloat16, id=f"{name}-bfloat16", marks=pytest.mark.slow)
@@ -98,8 +106,12 @@ def test_losses_and_gradients(name, dtype):
             drawn = jsoftmax.Candidates(IDS, log_q.astype(wide))
             return LOSSES[name](x, w, labels, drawn, bias=b, class_axis=0, beta=beta)
 
-        losses, pull = jax.vjp(jax.jit(f), x, w, b, jnp.asarray(beta, wide))
-        x_bar, w_bar, b_bar, beta_bar = pull(g)
+        @jax.jit
+        def run(*at):
+            losses, pull = jax.vjp(f, *at)
+            return losses, *pull(g)
+
+        losses, x_bar, w_bar, b_bar, beta_bar = run(x, w, b, jnp.asarray(beta, wide))
     gap = np.abs(beta * z).max() + np.abs(log_q).max()
     tolerance.check(losses, expected, wide, tolerance.Bound(8, 1), name, scale=1, gap=gap)
     z_bar = g[:, None].astype(np.float64) * slope
@@ -119,7 +131,7 @@ def test_losses_and_gradients(name, dtype):
     assert np.all(np.delete(w_bar, seen, 0) == 0) and np.all(np.any(w_bar[seen] != 0, 1))
 
 
-@each_loss
+@first(LOSSES)
 def test_several_true_classes_and_candidates_of_their_own(name):
     """[..., T] labels, of which some are left out; [..., S] ids, and expected counts one for all and one an example."""
     x, w, b, labels, log_q = problem()
@@ -127,40 +139,55 @@ def test_several_true_classes_and_candidates_of_their_own(name):
     several[5] = 22  # a candidate, and of no example a label
     ids = (np.arange(N * S).reshape(N, S) * 5 % V).astype(np.int32)
     own = log_q + np.arange(N, dtype=np.float32)[:, None] / 8
+
+    @jax.jit
+    @functools.partial(jax.grad, has_aux=True)
+    def run(x, labels, drawn):
+        losses = LOSSES[name](x, w.T, labels, drawn, bias=b, ignore_label=22)
+        return losses.sum(), losses
+
     for given, counts in ((ids, log_q), (IDS, own), (ids, own)):
-        drawn = jsoftmax.Candidates(given.reshape(-1, *given.shape[1:]), counts)
-        found = LOSSES[name](x, w.T, several, drawn, bias=b, ignore_label=22)
+        bar, found = run(x, several, jsoftmax.Candidates(given, counts))
         expected, slope, classes, z = exact(name, x, w, b, several, given, counts, 1.0, ignore=22)
         gap = np.abs(z).max() + np.abs(counts).max()
         tolerance.check(found, expected, np.float32, tolerance.Bound(8, 1), name, scale=1, gap=gap)
-        bar = jax.grad(lambda x, d=drawn: LOSSES[name](x, w.T, several, d, bias=b, ignore_label=22).sum())(x)
         wide = np.einsum("nc,ncd->nd", slope, np.float64(w)[classes])
         each = np.einsum("nc,ncd->nd", np.abs(slope), np.abs(np.float64(w))[classes])
         tolerance.check(bar, wide, np.float32, tolerance.COTANGENT["x"], name, scale=each, gap=gap)
         assert found[5] == 0 and np.all(bar[5] == 0)
     grid = jsoftmax.Candidates(ids.reshape(2, 4, S), own.reshape(2, 4, V))
-    boxed = LOSSES[name](x.reshape(2, 4, D), w.T, several.reshape(2, 4, 3), grid, bias=b, ignore_label=22)
+    _, boxed = run(x.reshape(2, 4, D), several.reshape(2, 4, 3), grid)
     assert np.array_equal(boxed.reshape(-1), found)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def pulled(f, *at):
+    """Value, and cotangents of its sum."""
+    value, pull = jax.vjp(f, *at)
+    return value, pull(jnp.ones_like(value))
+
+
+def whole(x, w, b, beta):
+    labels = jnp.arange(N)
+    return jsoftmax.softmax_cross_entropy_with_integer_labels(x @ w.T + b[None], labels, beta=beta)
+
+
+def part(x, w, b, beta):
+    drawn = jsoftmax.all_classes(V)
+    return jsoftmax.sampled_softmax_loss(x, w, jnp.arange(N), drawn, bias=b, class_axis=0, beta=beta)
 
 
 @pytest.mark.parametrize("beta", [1.0, -2.0, 0.0, np.inf, -np.inf])
 def test_all_classes_are_the_cross_entropy(beta):
     """Confident and infinite losses, too: in value to a rounding, in gradient to one of the largest."""
-    x, w, b, labels, _ = problem()
-    drawn = jsoftmax.all_classes(V)
+    x, w, b, _, _ = problem()
     z = x @ w.T + b[None]
 
-    def whole(x, w, b, beta):
-        return jsoftmax.softmax_cross_entropy_with_integer_labels(x @ w.T + b[None], labels, beta=beta)
-
-    def part(x, w, b, beta):
-        return jsoftmax.sampled_softmax_loss(x, w, labels, drawn, bias=b, class_axis=0, beta=beta)
-
     at = (x, w, b, jnp.float32(beta))
-    found, wanted = part(*at), whole(*at)
+    (found, bars), (wanted, exact_bars) = pulled(part, *at), pulled(whole, *at)
     gap = np.abs(z).max() * min(abs(beta), 4)
     tolerance.check(found, np.float64(wanted), np.float32, tolerance.Bound(8, 1), "all", gap=gap, scale=1e-6)
-    for a, e in zip(*(jax.grad(lambda *p, f=f: f(*p).sum(), (0, 1, 2, 3))(*at) for f in (part, whole)), strict=True):
+    for a, e in zip(bars, exact_bars, strict=True):
         scale = np.abs(e).max(initial=0)
         tolerance.check(a, np.float64(e), np.float32, tolerance.Bound(48, 2), "gradient", gap=gap, scale=scale)
 
@@ -177,29 +204,29 @@ def test_the_sign_decides_at_infinite_beta():
 # what they are for ----------------------------------------------------------------------------------------------------
 
 
-def test_the_gradient_comes_closer_as_one_over_the_size():
+@pytest.mark.parametrize("correct", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_the_gradient_comes_closer_as_one_over_the_size(correct):
     """Of evenly drawn candidates, averaged over all sets there are: off by (V/S − 1) times a constant at most."""
     v = 7
     rng = np.random.default_rng(1)
     z, labels = rng.standard_normal((1, v)).astype(np.float32), np.array([2])
     truth = np.float64(jax.nn.softmax(z)[0]) - (np.arange(v) == 2)
 
-    @functools.partial(jax.jit, static_argnums=2)
-    def bar(z, ids, correct):
+    @jax.jit
+    def bar(ids):
         drawn = jsoftmax.Candidates(ids, jnp.full(v, np.log(ids.size / v).astype(np.float32)))
         one = np.ones((1, 1), np.float32)
         f = lambda z: jsoftmax.sampled_softmax_loss(one, z, labels, drawn, correct_labels=correct)[0]  # noqa: E731
         return jax.grad(f)(z)[0]
 
-    for correct in (True, False):
-        off = []
-        for size in range(1, v + 1):
-            sets = np.array(list(itertools.combinations(range(v), size)), np.int32)
-            mean = np.mean(jax.vmap(lambda ids, c=correct: bar(z, ids, c))(sets), 0)
-            off.append(np.abs(mean - truth).max())
-        assert off[-1] < 1e-6 and np.all(np.diff(off) < 0)
-        constant = np.array(off[:-1]) / (v / np.arange(1, v) - 1)
-        assert constant[2:].max() < 1.7 * constant[2:].min()
+    off = []
+    for size in range(1, v + 1):
+        sets = np.array(list(itertools.combinations(range(v), size)), np.int32)
+        mean = np.mean(jax.vmap(bar)(sets), 0)
+        off.append(np.abs(mean - truth).max())
+    assert off[-1] < 1e-6 and np.all(np.diff(off) < 0)
+    constant = np.array(off[:-1]) / (v / np.arange(1, v) - 1)
+    assert constant[2:].max() < 1.7 * constant[2:].min()
 
 
 @pytest.mark.parametrize("name", ["softmax", "nce", "negative"])
@@ -302,7 +329,7 @@ def test_a_candidate_that_is_no_class(name, bad):
 # transformations ------------------------------------------------------------------------------------------------------
 
 
-@three_losses
+@first(THREE)
 def test_transformations(name):
     """jit, vmap, remat, a loop, forward and second derivatives, the last against float64 autodiff of the formula."""
     x, w, b, labels, log_q = problem(n=3)
@@ -312,13 +339,13 @@ def test_transformations(name):
     at = (x, w, b, jnp.float32(0.7))
     value = f(*at)
     assert np.array_equal(jax.jit(f)(*at), value)
-    each = jax.vmap(lambda x, y: loss(x, w, y, drawn, bias=b, beta=at[-1]))(x, labels)
+    each = jax.jit(jax.vmap(lambda x, y: loss(x, w, y, drawn, bias=b, beta=at[-1])))(x, labels)
     tolerance.check(each, np.float64(value), np.float32, tolerance.Bound(8), "vmap", scale=1)
     g = lambda w: f(x, w, b, at[-1]).sum()  # noqa: E731
-    bar = jax.grad(g)(w)
-    assert np.array_equal(jax.grad(jax.checkpoint(g))(w), bar)
+    bar = jax.jit(jax.grad(g))(w)
+    assert np.array_equal(jax.jit(jax.grad(jax.checkpoint(g)))(w), bar)
     with jsoftmax.forward_mode():
-        moved = jax.jvp(g, (w,), (jnp.ones_like(w),))[1]
+        moved = jax.jit(lambda w: jax.jvp(g, (w,), (jnp.ones_like(w),))[1])(w)
     tolerance.check(moved, np.float64(bar).sum(), np.float32, tolerance.Bound(64), "forward", scale=np.abs(bar).sum())
     descent = jax.lax.scan(lambda w, _: (w - 0.1 * jax.grad(g)(w), g(w)), jnp.asarray(w), length=5)[1]
     assert np.all(np.diff(descent) < 0)
@@ -383,14 +410,15 @@ def test_nothing_is_as_large_as_all_classes_of_all_examples(name):
     assert max(sizes(jax.make_jaxpr(run)(x, w).jaxpr)) == w.size < n * classes
 
 
-def test_rows_alone_are_enough():
+@first(KINDS, ["softmax"])
+def test_rows_alone_are_enough(name):
     """The gradient of the rows in sight, of a table of those alone: what a sparse update is made of."""
     x, w, _, labels, log_q = problem()
     ids, places = jnp.unique(np.concatenate([labels, IDS]), return_inverse=True, size=N + S, fill_value=V)
     drawn = jsoftmax.Candidates(IDS, log_q)
     there = jsoftmax.Candidates(places[N:], jnp.asarray(log_q).at[ids].get(mode="fill", fill_value=0))
     rows = jnp.asarray(w).at[ids].get(mode="fill", fill_value=0)
-    for loss in (jsoftmax.sampled_softmax_loss, jsoftmax.nce_loss):
-        whole = jax.grad(lambda w, f=loss: f(x, w, labels, drawn, class_axis=0).sum())(w)
-        part = jax.grad(lambda w, f=loss: f(x, w, places[:N], there, class_axis=0).sum())(rows)
-        assert np.array_equal(jnp.zeros_like(w).at[ids].add(part, mode="drop"), whole)
+    loss = functools.partial(LOSSES[name], class_axis=0)
+    of_all = jax.jit(jax.grad(lambda w: loss(x, w, labels, drawn).sum()))(w)
+    of_rows = jax.jit(jax.grad(lambda w: loss(x, w, places[:N], there).sum()))(rows)
+    assert np.array_equal(jnp.zeros_like(w).at[ids].add(of_rows, mode="drop"), of_all)

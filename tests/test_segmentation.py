@@ -25,6 +25,7 @@ def runs(results):
     return {run["name"]: run for run in results["runs"]}
 
 
+@pytest.mark.slow
 def test_slices_are_disjoint_brains():
     training, test = load_slices()
     assert len(training.image) == 40 and len(test.image) == 8

@@ -49,13 +49,19 @@ def put(mesh, array, spec):
     return jax.device_put(array, NamedSharding(mesh, spec_of(array, spec)))
 
 
+FAST = [("both", name) for name in (*registry.KINDS, "logsumexp-b")] + [("batch", "softmax_jacobian")]
+
+
 @pytest.mark.parametrize(
     ("name", "case"),
     [
-        pytest.param(name, case, marks=() if name in fast else pytest.mark.slow, id=f"{name}-{registry.label(case)}")
+        pytest.param(
+            *(name, case),
+            marks=() if (name, registry.label(case)) in FAST else pytest.mark.slow,
+            id=f"{name}-{registry.label(case)}",
+        )
         for name in SPECS
         for case in registry.CASES
-        for fast in [("batch",) if case.name == "softmax_jacobian" else ("both",)]
     ],
 )
 def test_replicated_operands_beside_sharded_logits(case, name):
@@ -88,13 +94,13 @@ def sent(compiled):
     return [math.prod(int(n) for n in dims.split(",") if n) for a in arrays for dims in re.findall(r"\[([\d,]*)\]", a)]
 
 
-FAST = [("auto", "both"), ("explicit", "batch"), ("explicit", "both")]
+MESH_FAST = [("auto", "both"), ("explicit", "batch")]
 
 
 @pytest.mark.parametrize(
     ("kind", "spec"),
     [
-        pytest.param(kind, spec, marks=() if (kind, spec) in FAST else pytest.mark.slow)
+        pytest.param(kind, spec, marks=() if (kind, spec) in MESH_FAST else pytest.mark.slow)
         for kind in KINDS
         for spec in SPECS
     ],
@@ -141,7 +147,7 @@ SHARD_MAPS = pytest.mark.parametrize(
     ("check_vma", "beta"),
     [
         pytest.param(True, 1 / 3, id="checked-shared"),
-        pytest.param(True, "row", id="checked-sharded"),
+        pytest.param(True, "row", id="checked-sharded", marks=pytest.mark.slow),
         pytest.param(False, 1 / 3, id="unchecked-shared", marks=pytest.mark.slow),
         pytest.param(False, "row", id="unchecked-sharded", marks=pytest.mark.slow),
     ],
@@ -229,7 +235,7 @@ def test_weighted_mean_on_a_mesh(kind):
     assert gradients[0].sharding.is_equivalent_to(losses.sharding, 2)
 
 
-@pytest.mark.parametrize("check_vma", [True, False])
+@pytest.mark.parametrize("check_vma", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_weighted_mean_over_shards(check_vma):
     """The counts make one mean of the devices' means."""
 
@@ -251,6 +257,6 @@ def test_weighted_mean_over_uneven_shards():
     valid = np.zeros((ROWS, 2), bool)
     valid[0], valid[3, 1] = True, True
     f = functools.partial(jsoftmax.weighted_mean, axis_name="data")
-    f = jax.shard_map(f, mesh=line(), in_specs=(P("data", None),) * 2, out_specs=P())
+    f = jax.jit(jax.shard_map(f, mesh=line(), in_specs=(P("data", None),) * 2, out_specs=P()))
     assert f(LOSSES, valid) == ((LOSSES[0].sum() + LOSSES[3, 1]) / 3, 3)
     assert f(LOSSES, valid & False) == (0, 0)

@@ -1,6 +1,7 @@
 """Caffe's spatial loss: its four normalisations, axes without transposing, weights, and what it shares with the
 cross-entropies it is made of."""
 
+import functools
 import itertools
 import math
 
@@ -50,8 +51,14 @@ def agree(actual, expected, what):
     tolerance.check(jnp.asarray(actual), expected, np.float32, BOUND, what, scale=scale, gap=8.0)
 
 
-@pytest.mark.parametrize("normalization", NORMALIZATIONS)
-@pytest.mark.parametrize("axis", [0, 1, 2, 3])
+FORMS = [
+    pytest.param(axis, n, marks=() if axis == 1 or n == "valid" else pytest.mark.slow, id=f"{axis}-{n}")
+    for axis in range(4)
+    for n in NORMALIZATIONS
+]
+
+
+@pytest.mark.parametrize(("axis", "normalization"), FORMS)
 def test_caffe(axis, normalization):
     """Any axis, the same numbers: classes are moved in the data, and never in the call."""
     logits = np.ascontiguousarray(np.moveaxis(LOGITS, 1, axis))
@@ -64,14 +71,15 @@ def test_caffe(axis, normalization):
     agree(gradient, wanted_gradient, "gradient")
 
 
-@pytest.mark.parametrize("shape", [(5,), (4, 5), (2, 5, 3), (2, 5, 2, 2, 3)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(5,), *(pytest.param(n, marks=pytest.mark.slow) for n in ((4, 5), (2, 5, 3))), (2, 5, 2, 2, 3)], ids=str
+)
 def test_any_rank(shape):
     axis = shape.index(5)
     logits = inputs.cotangent(shape, 23).astype(np.float32)
     labels = np.random.default_rng(4).integers(0, 5, shape[:axis] + shape[axis + 1 :])
-    value, gradient = jax.value_and_grad(
-        lambda x: jsoftmax.spatial_softmax_cross_entropy(x, labels, axis=axis, normalization="full")
-    )(logits)
+    loss = lambda x: jsoftmax.spatial_softmax_cross_entropy(x, labels, axis=axis, normalization="full")  # noqa: E731
+    value, gradient = jax.jit(jax.value_and_grad(loss))(logits)
     wanted_value, wanted_gradient = caffe(logits, labels, axis, None, "full")
     agree(value, wanted_value, "loss")
     agree(gradient, wanted_gradient, "gradient")
@@ -137,7 +145,7 @@ def test_vmap_over_space_and_batch_is_the_native_axis():
     def native(x):
         return jsoftmax.spatial_softmax_cross_entropy(x, LABELS, ignore_label=255, normalization="none")
 
-    (a, by_map), (b, by_axis) = (jax.value_and_grad(f)(jnp.asarray(LOGITS)) for f in (mapped, native))
+    (a, by_map), (b, by_axis) = (jax.jit(jax.value_and_grad(f))(LOGITS) for f in (mapped, native))
     agree(a, np.float64(b), "loss")
     agree(by_map, by_axis, "gradient")
 
@@ -158,9 +166,8 @@ def test_every_option_reaches_the_positions():
     agree(value, (exact * WEIGHTS).sum() / valid.sum(), "integer labels")
     soft = np.where(options["where"], SOFT, np.float32(0))
     exact = oracle.softmax_cross_entropy(LOGITS, soft, 1, **options)
-    value, (by_weight, by_label) = jax.value_and_grad(
-        lambda w, q: jsoftmax.spatial_softmax_cross_entropy(LOGITS, q, weights=w, **options), (0, 1)
-    )(WEIGHTS, soft)
+    loss = lambda w, q, x: jsoftmax.spatial_softmax_cross_entropy(x, q, weights=w, **options)  # noqa: E731
+    value, (by_weight, by_label) = jax.jit(jax.value_and_grad(loss, (0, 1)))(WEIGHTS, soft, LOGITS)
     agree(value, (exact * WEIGHTS).sum() / (WEIGHTS != 0).sum(), "soft labels")
     agree(by_weight, np.where(WEIGHTS != 0, exact, exact) / (WEIGHTS != 0).sum(), "gradient in the weights")
     assert np.abs(by_label).sum() > 0
@@ -177,13 +184,14 @@ def test_second_order_and_forward_mode():
     with jax.enable_x64(True):
         x, v = LOGITS.astype(np.float64), inputs.cotangent(LOGITS.shape, 26)
         f = lambda x: jsoftmax.spatial_softmax_cross_entropy(x, LABELS, ignore_label=255, z_loss=0.1)  # noqa: E731
-        _, moved = jax.jvp(jax.grad(f), (x,), (v,))
+        gradient = jax.jit(jax.grad(f))
+        moved = jax.jit(lambda x: jax.jvp(gradient, (x,), (v,))[1])(x)
         h = 1e-4
-        quotient = (jax.grad(f)(x + h * v) - jax.grad(f)(x - h * v)) / (2 * h)
+        quotient = (gradient(x + h * v) - gradient(x - h * v)) / (2 * h)
         assert np.abs(moved - quotient).max() <= tolerance.DIFFERENCE_QUOTIENT * np.abs(quotient).max()
         with jsoftmax.forward_mode():
-            _, slope = jax.jvp(f, (x,), (v,))
-        assert abs(slope - np.vdot(jax.grad(f)(x), v)) <= tolerance.DIFFERENCE_QUOTIENT * abs(slope)
+            slope = jax.jit(lambda x: jax.jvp(f, (x,), (v,))[1])(x)
+        assert abs(slope - np.vdot(gradient(x), v)) <= tolerance.DIFFERENCE_QUOTIENT * abs(slope)
 
 
 # few classes that are not next to each other in memory are summed class by class -----------------------------------
@@ -191,7 +199,14 @@ def test_second_order_and_forward_mode():
 MAP = (2, 5, 64, 64)  # large enough for it
 
 
-@pytest.mark.parametrize("name", ["softmax_cross_entropy", "softmax_cross_entropy_with_integer_labels", "logsumexp"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("softmax_cross_entropy", marks=pytest.mark.slow),
+        "softmax_cross_entropy_with_integer_labels",
+        "logsumexp",
+    ],
+)
 def test_class_by_class_is_one_reduction(name):
     """Value and gradient on a map of the size where the way changes, against the same rows with the classes last."""
     rng = np.random.default_rng(6)
@@ -206,6 +221,7 @@ def test_class_by_class_is_one_reduction(name):
     options = {"where": where} | ({} if name == "logsumexp" else {"label_smoothing": np.float32(0.1)})
     last = lambda a: np.moveaxis(a, 1, -1) if a.ndim == 4 else a  # noqa: E731
 
+    @functools.partial(jax.jit, static_argnums=2)
     def value_and_gradient(x, rest, axis, options):
         f = lambda x, beta: getattr(jsoftmax, name)(x, *rest, axis=axis, beta=beta, **options)  # noqa: E731
         y, pull = jax.vjp(f, x, np.float32(0.7))
@@ -227,14 +243,16 @@ def test_class_by_class_under_transformations():
     total = lambda x: loss(x, y).sum()  # noqa: E731
     value, v = loss(x, y), jnp.cos(x)
     one = lambda x, y: jsoftmax.softmax_cross_entropy_with_integer_labels(x, y, axis=0)  # noqa: E731
-    agree(jax.vmap(one)(x, y), value, "vmap over the batch")
-    gradient, moved = jax.jvp(jax.grad(total), (x,), (v,))
+    agree(jax.jit(jax.vmap(one))(x, y), value, "vmap over the batch")
+    gradient, moved = jax.jit(lambda x: jax.jvp(jax.grad(total), (x,), (v,)))(x)
     with jsoftmax.forward_mode():
-        agree(jax.jvp(total, (x,), (v,))[1], np.vdot(gradient, v), "forward mode")
+        agree(jax.jit(lambda x: jax.jvp(total, (x,), (v,))[1])(x), np.vdot(gradient, v), "forward mode")
     p = jax.nn.softmax(x, axis=1)
     agree(moved, p * (v - (p * v).sum(1, keepdims=True)), "second order")
     mesh = jax.make_mesh((2,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     spec = jax.sharding.PartitionSpec("data")
     mapped = jax.shard_map(loss, mesh=mesh, in_specs=(spec, spec), out_specs=spec)
-    agree(mapped(x, y), value, "shard_map")
-    agree(jax.grad(lambda x: mapped(x, y).sum())(x), gradient, "gradient of shard_map")
+    pulled = lambda x: jax.vjp(lambda x: mapped(x, y), x)  # noqa: E731
+    found, (back,) = jax.jit(lambda x: (pulled(x)[0], pulled(x)[1](jnp.ones_like(value))))(x)
+    agree(found, value, "shard_map")
+    agree(back, gradient, "gradient of shard_map")

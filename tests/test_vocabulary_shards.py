@@ -33,7 +33,10 @@ def losses():
     }
 
 
-@pytest.mark.parametrize("name", ["tree", "groups", "log p", "adaptive", "sampled", "nce"])
+OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in ("groups", "nce")]  # of the same place as another
+
+
+@pytest.mark.parametrize("name", ["tree", "log p", "adaptive", "sampled", *OTHERS])
 def test_batches_spread_over_devices(name):
     f, weights = losses()[name]
     x = np.random.default_rng(1).standard_normal((N, D)).astype(np.float32)
