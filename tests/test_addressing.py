@@ -23,6 +23,18 @@ def random(*shape, seed=0, dtype=np.float32):
     return np.random.default_rng([seed, *shape]).standard_normal(shape).astype(dtype)
 
 
+def slow(*given):
+    return pytest.param(*given, marks=pytest.mark.slow)
+
+
+def value_and_pulled(f, g, *given):
+    def run(g, *given):
+        y, pull = jax.vjp(f, *given)
+        return y, pull(g)
+
+    return jax.jit(run)(g, *given)
+
+
 def close(found, wanted, what, bound=GRADIENT, dtype=np.float32):
     """Trees of numbers, each in units of the largest that is wanted of it."""
     for a, e in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
@@ -72,8 +84,14 @@ def mask():
     return where
 
 
-@pytest.mark.parametrize("beta", [1.0, 30.0, -4.0, 0.0, np.linspace(-3, 20, B * R).reshape(B, R)], ids=str)
-@pytest.mark.parametrize("masked", [False, True], ids=["", "masked"])
+OF_EACH = np.linspace(-3, 20, B * R).reshape(B, R)
+
+
+@pytest.mark.parametrize(
+    ("masked", "beta"),
+    [slow(m, b) if b is OF_EACH and not m else (m, b) for m in (False, True) for b in (1.0, 30.0, -4.0, 0.0, OF_EACH)],
+    ids=str,
+)
 def test_weights_and_their_gradients(beta, masked):
     keys, memory, g, beta = random(B, R, D), random(B, M, D, seed=1), random(B, R, M, seed=2), np.float32(beta)
     where = mask() if masked else None
@@ -92,11 +110,21 @@ def test_one_memory_for_all_keys_and_one_for_each():
     f = functools.partial(jsoftmax.content_addressing, beta=3.0)
     wanted = oracle.rounded(exact_weights(keys, np.broadcast_to(memory[:1], memory.shape), 3.0))
     close(f(keys, memory[0]), wanted, "shared", VALUE)
-    close(f(keys[0, 0], memory[0]), f(keys, memory[0])[0, 0], "one key", VALUE)
     close(f(keys[:, 0], memory), f(keys, memory)[:, 0], "one key each", VALUE)
+
+
+@pytest.mark.slow
+def test_keys_of_any_rank():
+    keys, memory = random(B, R, D), random(B, M, D, seed=1)
+    f = functools.partial(jsoftmax.content_addressing, beta=3.0)
+    close(f(keys[0, 0], memory[0]), f(keys, memory[0])[0, 0], "one key", VALUE)
     four = f(keys.reshape(1, B, 1, R, D), memory[None])
     assert four.shape == (1, B, 1, R, M)
     close(four[0, :, 0], f(keys, memory), "many axes", VALUE)
+
+
+def test_under_vmap_with_temperatures():
+    keys, memory = random(B, R, D), random(B, M, D, seed=1)
     batched = jax.vmap(lambda k, m, b: jsoftmax.content_addressing(k, m, temperature=b))
     temperatures = np.array([0.5, 2.0], np.float32)
     close(
@@ -110,17 +138,14 @@ def test_hard_addresses():
     """β = ±∞: the slot alone, evenly among slots alike; no gradient."""
     memory = np.array([[1, 0], [2, 0], [0, 3], [-1, 0], [-1, 0]], np.float32)
     keys = np.array([[4, 0], [0, 1], [0, 0]], np.float32)
-    f = jsoftmax.content_addressing
-    hard, least = f(keys, memory, beta=np.inf), f(keys, memory, beta=-np.inf)
+    f, g = jsoftmax.content_addressing, random(3, 5)
+    (hard, bars), (least, _) = (reading(False)(keys, memory, np.float32(b), g, None) for b in (np.inf, -np.inf))
     assert np.array_equal(hard, [[0.5, 0.5, 0, 0, 0], [0, 0, 1, 0, 0], [np.float32(0.2)] * 5])
     assert np.array_equal(least[0], [0, 0, 0, 0.5, 0.5])
     assert np.array_equal(f(keys, memory, temperature=0.0), hard)
     kept = np.array([False, True, True, True, True])
     assert np.array_equal(f(keys[0], memory, beta=np.inf, where=kept), [0, 1, 0, 0, 0])
-    bars = jax.grad(lambda *a: jnp.vdot(random(3, 5), f(*a[:2], beta=a[2])), (0, 1, 2))(
-        keys, memory, np.float32(np.inf)
-    )
-    assert all(np.all(bar == 0) for bar in bars)
+    assert all(np.all(bar == 0) for bar in bars.values())
 
 
 def test_what_is_left_out_is_not_seen():
@@ -169,13 +194,19 @@ def test_keys_and_slots_alike():
     tolerance.check(bars["memory"], wanted["memory"], np.float32, tolerance.Bound(64), "memory", scale=scale)
 
 
-def test_half_precision_and_integers():
+def test_half_precision():
     keys, memory = random(R, D, dtype=ml_dtypes.bfloat16), random(M, D, seed=1, dtype=ml_dtypes.bfloat16)
     f = functools.partial(jsoftmax.content_addressing, beta=np.float32(8))
     wide = keys.astype(np.float32), memory.astype(np.float32)
-    (found, pull), (wanted, exact), g = jax.vjp(f, keys, memory), jax.vjp(f, *wide), random(R, M)
+    g = random(R, M)
+    (found, bars), (wanted, exact) = value_and_pulled(f, g, keys, memory), value_and_pulled(f, g, *wide)
     close(found, wanted, "bfloat16")
-    close(pull(g), exact(g), "bfloat16", HALF, ml_dtypes.bfloat16)
+    close(bars, exact, "bfloat16", HALF, ml_dtypes.bfloat16)
+
+
+@pytest.mark.slow
+def test_integers():
+    f = functools.partial(jsoftmax.content_addressing, beta=np.float32(8))
     whole = np.array([[3, 4, 0, 0]], np.int8), np.eye(D, dtype=np.int8)
     assert np.array_equal(f(*whole), f(*(a.astype(np.float32) for a in whole)))
 
@@ -266,8 +297,14 @@ def verify_place(x, axis, coordinates, beta, where=None):
 BETAS = [1.0, 7.0, -3.0, 0.0]
 
 
-@pytest.mark.parametrize("beta", [*BETAS, np.linspace(-2, 9, 8).reshape(2, 4)], ids=str)
-@pytest.mark.parametrize("masked", [False, True], ids=["", "masked"])
+OF_ROWS = np.linspace(-2, 9, 8).reshape(2, 4)
+
+
+@pytest.mark.parametrize(
+    ("masked", "beta"),
+    [slow(m, b) if b is OF_ROWS and not m else (m, b) for m in (False, True) for b in (*BETAS, OF_ROWS)],
+    ids=str,
+)
 def test_a_coordinate_of_each_axis(beta, masked):
     """Row and column of a map's peak; the axes in another order than in the array."""
     x = random(2, 3, 5, 4)
@@ -276,11 +313,11 @@ def test_a_coordinate_of_each_axis(beta, masked):
     verify_place(x, (2, 1), (np.linspace(-1, 1, 5), [3.0, 0.5, -7.0]), beta, where)
 
 
-FAST = {(0.0, 4095), (6.0, 4095), (40.0, 4095), (2.0, 4000), (9.0, 4000)}
+FAST = {(6.0, 4000), (40.0, 4095)}
 PEAKS = [(loud, at) for loud in (0.0, 0.4, 2.0, 6.0, 9.0, 13.0, 40.0) for at in (0, 4000, 4095)]
 
 
-@pytest.mark.parametrize(("loud", "at"), [p if p in FAST else pytest.param(*p, marks=pytest.mark.slow) for p in PEAKS])
+@pytest.mark.parametrize(("loud", "at"), [p if p in FAST else slow(*p) for p in PEAKS])
 def test_confident_rows_at_the_far_end(loud, at):
     """Distances to the result keep their digits, whatever the coordinate is: each entry, also the peak."""
     i = np.arange(4096)
@@ -299,6 +336,12 @@ def test_one_axis_gives_a_number_several_a_last_axis():
     assert pair.shape == (2, 4, 2) and f(x, (1, 2), keepdims=True).shape == (2, 1, 1, 4, 2)
     assert f(x, None).shape == (4,) and f(x).shape == (2, 3, 5)
     close(f(x, (2, 1)), np.asarray(pair)[..., ::-1], "order")
+
+
+@pytest.mark.slow
+def test_coordinates_and_beta_of_an_array():
+    x = random(2, 3, 5, 4)
+    f = jsoftmax.soft_argmax
     rows = f(x, 1, coordinates=np.arange(3))
     assert np.array_equal(rows, f(x, 1)) and f(x, 1, coordinates=jnp.arange(3, dtype=jnp.int8)).dtype == np.float32
     of_channel = f(x, (1, 2), beta=np.float32([1, 2, 3, 4]))
@@ -307,7 +350,7 @@ def test_one_axis_gives_a_number_several_a_last_axis():
     assert np.array_equal(kept[:, 0, 0], of_channel)
 
 
-@pytest.mark.parametrize("n", [1, 2, 7, 4096])
+@pytest.mark.parametrize("n", [1, slow(2), 7, slow(4096)])
 def test_usual_coordinates(n):
     """A peak on each entry in turn; the middle at β = 0."""
     i = np.arange(n)
@@ -326,16 +369,17 @@ def test_limits():
     assert np.array_equal(f(x, beta=np.inf), [1, 1]) and np.array_equal(f(x, beta=-np.inf), [3, 2.5])
     assert np.array_equal(f(x, temperature=0.0), [1, 1]) and np.array_equal(f(x, base=np.inf), [1, 1])
     assert np.array_equal(f(x, beta=0.0), [1.5, 2]) and np.array_equal(f(x, base=1.0), [1.5, 2])
+    gradient = jax.jit(jax.grad(lambda x, b: f(x, beta=b).sum(), (0, 1)))
     for beta in (np.inf, -np.inf):
-        bars = jax.grad(lambda x, b: f(x, beta=b).sum(), (0, 1))(x, np.float32(beta))
+        bars = gradient(x, np.float32(beta))
         assert np.all(bars[0] == 0) and bars[1] == 0
-    lost = np.full((2, 3), -np.inf, np.float32)
-    for args in ({}, {"beta": np.float32(np.inf)}, {"coordinates": "edges"}, {"where": np.zeros((2, 3), bool)}):
+    lost = np.full((2, 4), -np.inf, np.float32)
+    for args in ({}, {"beta": np.float32(np.inf)}, {"coordinates": "edges"}, {"where": np.zeros((2, 4), bool)}):
         value, pull = jax.vjp(lambda x, a=args: f(x, **a), np.zeros_like(lost) if "where" in args else lost)
         assert np.array_equal(value, [0, 0]) and np.all(pull(np.ones(2, np.float32))[0] == 0)
     assert f(np.zeros((2, 0), np.float32)).tolist() == [0, 0]
-    bad = np.array([[np.nan, 1, 2], [np.inf, 0, 0], [1, 2, 3]], np.float32)
-    assert np.array_equal(np.isnan(f(bad)), [True, True, False])
+    for bad in (np.nan, np.inf):
+        assert np.array_equal(np.isnan(f(np.array([[bad, 1, 2, 0], [1, 2, 3, 0]], np.float32))), [True, False])
 
 
 def test_what_is_masked_is_not_seen():
@@ -354,13 +398,15 @@ def test_what_is_masked_is_not_seen():
     assert np.all(bars["x"][:, ~where] == 0) and np.all(bars["c0"][~where] == 0)
 
 
+@pytest.mark.slow
 def test_half_precision_of_an_image():
     """Coordinates are float32, and the weights are those of the same numbers."""
     x = random(300, 2, dtype=ml_dtypes.bfloat16)
     f = functools.partial(jsoftmax.soft_argmax, axis=0, beta=np.float32(5))
-    (found, pull), (wanted, exact), g = jax.vjp(f, x), jax.vjp(f, x.astype(np.float32)), random(2)
+    g = random(2)
+    (found, bars), (wanted, exact) = value_and_pulled(f, g, x), value_and_pulled(f, g, x.astype(np.float32))
     assert np.array_equal(found, wanted) and found.dtype == np.float32
-    assert np.array_equal(pull(g)[0], exact(g)[0].astype(ml_dtypes.bfloat16))
+    assert np.array_equal(bars[0], exact[0].astype(ml_dtypes.bfloat16))
     assert np.array_equal(f(np.arange(8, dtype=np.int8)), f(np.arange(8, dtype=np.float32)))
 
 
@@ -395,8 +441,8 @@ SECOND = {
 
 
 @pytest.mark.parametrize("name", SECOND)
-def test_second_order_and_forward_mode(name):
-    """The derivative of the cotangents along each argument, and the derivative of the value along all, in float64."""
+def test_second_order(name):
+    """The derivative of the cotangents along each argument, in float64."""
     f, exact, shapes, result = SECOND[name]
     with jax.enable_x64(True):
         arguments = {k: random(*s, seed=7, dtype=np.float64) if s else np.float64(2.5) for k, s in shapes.items()}
@@ -409,11 +455,19 @@ def test_second_order_and_forward_mode(name):
             direction = tuple(v if k == along else np.zeros_like(a) for k, a in arguments.items())
             found = moved(tuple(arguments.values()), direction)
             close(found, tuple(wanted[k] for k in arguments), f"{name} along {along}", bound, np.float64)
+
+
+@pytest.mark.parametrize("name", ["place", slow("weights")])
+def test_forward_mode(name):
+    """The derivative of the value along all arguments, in float64."""
+    f, exact, shapes, _ = SECOND[name]
+    with jax.enable_x64(True):
+        arguments = {k: random(*s, seed=7, dtype=np.float64) if s else np.float64(2.5) for k, s in shapes.items()}
         directions = {k: random(*s, seed=10, dtype=np.float64) if s else np.float64(-0.5) for k, s in shapes.items()}
         with jsoftmax.forward_mode():
             found = jax.jvp(f, tuple(arguments.values()), tuple(directions.values()))[1]
         wanted = oracle.rounded(oracle.directional(lambda **a: exact(**a), arguments, directions))
-        close(found, wanted, f"{name} forward", bound, np.float64)
+        close(found, wanted, f"{name} forward", tolerance.SECOND_ORDER, np.float64)
 
 
 def test_no_value_of_beta_compiles_anew():
@@ -427,7 +481,7 @@ def test_no_value_of_beta_compiles_anew():
     assert content._cache_size() == place._cache_size() == 1
 
 
-@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=str)
+@pytest.mark.parametrize("kind", [AxisType.Auto, slow(AxisType.Explicit)], ids=str)
 def test_spread_over_devices(kind):
     """A batch over the devices of a mesh, as an array is and inside `shard_map`."""
     mesh, spread = jax.make_mesh((2,), ("data",), axis_types=(kind,)), PartitionSpec("data")
@@ -437,13 +491,8 @@ def test_spread_over_devices(kind):
         return jsoftmax.soft_argmax(x, (1, 2), beta=beta), jsoftmax.content_addressing(keys, memory, beta=beta)
 
     g = random(4, 2), random(4, R, M)
-
-    def run(f, *given):
-        y, pull = jax.vjp(f, *given)
-        return y, pull(g)
-
     given, beta = (x, keys, memory), np.float32(3)
-    wanted = run(f, *given, beta)
+    wanted = value_and_pulled(f, g, *given, beta)
     with jax.set_mesh(mesh):
         if kind == AxisType.Explicit:
             placed = [jax.device_put(a, jax.NamedSharding(mesh, spread)) for a in given]
@@ -452,4 +501,4 @@ def test_spread_over_devices(kind):
             verify.same(jax.device_get(y), wanted[0], GRADIENT, "Explicit")
             return
         inside = jax.shard_map(f, in_specs=(spread, spread, spread, PartitionSpec()), out_specs=spread)
-        verify.same(jax.device_get(jax.jit(lambda *a: run(inside, *a))(*given, beta)), wanted, GRADIENT, "shard_map")
+        verify.same(jax.device_get(value_and_pulled(inside, g, *given, beta)), wanted, GRADIENT, "shard_map")

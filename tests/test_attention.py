@@ -158,7 +158,7 @@ SHAPES = {  # of what is broadcast: (bias, β, where)
 
 
 @pytest.mark.parametrize("block", [(3, 4), slow(None), slow((100, 4))], ids=str)
-@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("name", [slow(n) if n in ("of a head", "of a key") else n for n in SHAPES])
 def test_shapes(name, block):
     """A gradient has the shape of what it is of."""
     of_bias, of_beta, of_where = SHAPES[name]
@@ -169,10 +169,10 @@ def test_shapes(name, block):
 
 
 @pytest.mark.parametrize("block", [(3, 4), slow(None)], ids=str)
-def test_beta_of_heads_and_queries_under_a_causal_mask(block):
-    for n, of_beta in enumerate(((N,), (T, 1), (B, 1, 1))):
-        beta = np.abs(normal(*of_beta, seed=n)) + np.float32(0.2)
-        beside(("beta",), (beta,), WHERE, True, block)
+@pytest.mark.parametrize(("seed", "of_beta"), [slow(0, (N,)), (1, (T, 1)), slow(2, (B, 1, 1))], ids=str)
+def test_beta_of_heads_and_queries_under_a_causal_mask(seed, of_beta, block):
+    beta = np.abs(normal(*of_beta, seed=seed)) + np.float32(0.2)
+    beside(("beta",), (beta,), WHERE, True, block)
 
 
 @pytest.mark.parametrize("block", [None, (1, 4)], ids=str)
@@ -242,7 +242,7 @@ def test_loud_and_quiet_scores():
 
 
 @pytest.mark.parametrize("block", [None, (3, 4)], ids=str)
-@pytest.mark.parametrize("biased", [False, True], ids=["", "bias"])
+@pytest.mark.parametrize("biased", [pytest.param(False, id="", marks=pytest.mark.slow), pytest.param(True, id="bias")])
 @pytest.mark.parametrize("beta", [np.inf, -np.inf, 0.0, -2.0])
 def test_limits_of_beta(beta, biased, block):
     """Whole numbers, so that products tie; among ties the biases tell."""
@@ -375,6 +375,7 @@ def test_integers_and_float64_of_numpy():
     assert found.dtype == np.float32 and np.array_equal(found, attention(q, k, v))
 
 
+@pytest.mark.slow
 def test_beside_jax():
     """Where jax.nn is right; a query that sees nothing reads the mean of all values there."""
     given = {"is_causal": True, "bias": BIAS, "mask": WHERE | (np.arange(S) == 0)}
@@ -426,18 +427,21 @@ def moved():
     return value, bars
 
 
-@pytest.mark.parametrize("block", [None, (3, 4), slow((100, 4))], ids=str)
-def test_derivatives_of_the_gradient(block):
+@pytest.mark.parametrize("block", [slow(None), (3, 4), slow((100, 4))], ids=str)
+@pytest.mark.parametrize("how", ["forward over reverse", slow("reverse over reverse")])
+def test_derivatives_of_the_gradient(how, block):
     """Forward over reverse, and reverse over reverse, which transposes it."""
     every = tuple(range(5))
-    f = functools.partial(scalar, block)
-    found = jax.jit(lambda *a: jax.jvp(jax.grad(f, every), a, DIRECTION)[1])(*ARGUMENTS)
-    agree(found, moved()[1], SECOND, "forward over reverse")
-    along = lambda *a: sum(jnp.vdot(d, g) for d, g in zip(DIRECTION, jax.grad(f, every)(*a), strict=True))  # noqa: E731
-    agree(jax.jit(jax.grad(along, every))(*ARGUMENTS), moved()[1], SECOND, "reverse over reverse")
+    gradient = jax.grad(functools.partial(scalar, block), every)
+    along = lambda *a: sum(jnp.vdot(d, g) for d, g in zip(DIRECTION, gradient(*a), strict=True))  # noqa: E731
+    ways = {
+        "forward over reverse": lambda *a: jax.jvp(gradient, a, DIRECTION)[1],
+        "reverse over reverse": jax.grad(along, every),
+    }
+    agree(jax.jit(ways[how])(*ARGUMENTS), moved()[1], SECOND, how)
 
 
-@pytest.mark.parametrize("block", [None, (3, 4)], ids=str)
+@pytest.mark.parametrize("block", [None, slow((3, 4))], ids=str)
 def test_forward_mode(block):
     with jsoftmax.forward_mode():
         _, found = jax.jit(lambda *a: jax.jvp(functools.partial(scalar, block), a, DIRECTION))(*ARGUMENTS)
@@ -446,13 +450,19 @@ def test_forward_mode(block):
         jax.jvp(functools.partial(scalar, block), ARGUMENTS, DIRECTION)
 
 
+@functools.cache
+def all_gradients(block):
+    return jax.jit(jax.grad(functools.partial(scalar, block), tuple(range(5))))(*ARGUMENTS)
+
+
 @pytest.mark.parametrize("block", [None, (3, 4)], ids=str)
-@pytest.mark.parametrize("of", [0, slow(1), 2, slow(3), 4], ids=lambda i: ("query", "key", "value", "bias", "beta")[i])
+@pytest.mark.parametrize(
+    "of", [slow(0), slow(1), 2, slow(3), 4], ids=lambda i: ("query", "key", "value", "bias", "beta")[i]
+)
 def test_gradients_alone(of, block):
     """What is not differentiated is left out, and nothing else with it."""
-    f = functools.partial(scalar, block)
-    every = jax.jit(jax.grad(f, tuple(range(5))))(*ARGUMENTS)
-    verify.same(jax.jit(jax.grad(f, of))(*ARGUMENTS), every[of], PRODUCT, "alone")
+    alone = jax.jit(jax.grad(functools.partial(scalar, block), of))(*ARGUMENTS)
+    verify.same(alone, all_gradients(block)[of], PRODUCT, "alone")
 
 
 # memory, programs --------------------------------------------------------------------------------------------------
@@ -507,34 +517,49 @@ def test_one_program_for_every_beta():
     assert f._cache_size() == 1
 
 
-def test_under_vmap_and_scan():
-    q, k, v = (np.stack([a, 2 * a, a[::-1]]) for a in (QUERY, KEY, VALUE))
-    f = functools.partial(attention, is_causal=True, block_size=(3, 4))
-    each = np.stack([f(*a) for a in zip(q, k, v, strict=True)])
-    verify.same(jax.vmap(f)(q, k, v), each, PRODUCT, "vmap")
-    verify.same(jax.vmap(f, in_axes=(None, 0, 0))(q[0], k, v)[0], each[0], PRODUCT, "vmap of a memory")
-    _, found = jax.lax.scan(lambda c, a: (c, f(*a)), 0, (q, k, v))
-    verify.same(found, each, PRODUCT, "scan")
+THREE = tuple(np.stack([a, 2 * a, a[::-1]]) for a in (QUERY, KEY, VALUE))
+in_blocks = functools.partial(attention, is_causal=True, block_size=(3, 4))
+
+
+def each():
+    return np.stack([in_blocks(*a) for a in zip(*THREE, strict=True)])
+
+
+def test_under_vmap():
+    verify.same(jax.vmap(in_blocks)(*THREE), each(), PRODUCT, "vmap")
+
+
+@pytest.mark.slow
+def test_under_scan_vmap_of_a_memory_and_without_jit():
+    (q, k, v), wanted = THREE, each()
+    found = jax.vmap(in_blocks, in_axes=(None, 0, 0))(q[0], k, v)[0]
+    verify.same(found, wanted[0], PRODUCT, "vmap of a memory")
+    _, found = jax.lax.scan(lambda c, a: (c, in_blocks(*a)), 0, THREE)
+    verify.same(found, wanted, PRODUCT, "scan")
     with jax.disable_jit():
         alone = attention(QUERY, KEY, VALUE, is_causal=True)
-    verify.same(alone, each[0], PRODUCT, "without jit")
+    verify.same(alone, wanted[0], PRODUCT, "without jit")
 
 
 # devices -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=str)
+def value_and_pulled(f, g):
+    def run(g, *a):
+        y, pull = jax.vjp(f, *a)
+        return y, pull(g)
+
+    return functools.partial(jax.jit(run), g)
+
+
+@pytest.mark.parametrize("kind", [AxisType.Auto, slow(AxisType.Explicit)], ids=str)
 def test_batch_and_heads_over_devices(kind):
     mesh = jax.make_mesh((2, 2), ("data", "heads"), axis_types=(kind,) * 2)
-    f = lambda q, k, v: attention(q, k, v, is_causal=True, block_size=(3, 4))  # noqa: E731
-    run = jax.jit(lambda q, k, v: (f(q, k, v), jax.grad(lambda *a: jnp.vdot(G, f(*a)), (0, 1, 2))(q, k, v)))
-    wanted = jax.device_get(run(QUERY, KEY, VALUE))
+    wanted = jax.device_get(value_and_pulled(in_blocks, G)(QUERY, KEY, VALUE))
     with jax.sharding.set_mesh(mesh):
         where = jax.NamedSharding(mesh, P("data", None, "heads"))
         placed = [jax.device_put(a, where) for a in (QUERY, KEY, VALUE)]
-        g = jax.device_put(G, where)
-        of = lambda q, k, v: (f(q, k, v), jax.vjp(f, q, k, v)[1](g))  # noqa: E731
-        found = jax.jit(of)(*placed)
+        found = value_and_pulled(in_blocks, jax.device_put(G, where))(*placed)
     assert found[0].sharding.is_equivalent_to(where, 4)
     verify.same(jax.device_get(found), wanted, PRODUCT, str(kind))
 
@@ -547,10 +572,8 @@ def test_inside_shard_map(check):
     f = functools.partial(attention, block_size=(1, 4), return_logsumexp=True)
     own, shared = P("data", "queries"), P("data")
     spread = jax.shard_map(f, mesh=mesh, in_specs=(own, shared, shared), out_specs=(own, own), check_vma=check)
-    g = G[:, :t], G_Z[:, :t]
-    of = lambda h: jax.jit(lambda *a: (h(*a), jax.vjp(h, *a)[1](g)))  # noqa: E731
-    given = QUERY[:, :t], KEY, VALUE
-    verify.same(of(spread)(*given), of(f)(*given), PRODUCT, "shard_map")
+    g, given = (G[:, :t], G_Z[:, :t]), (QUERY[:, :t], KEY, VALUE)
+    verify.same(value_and_pulled(spread, g)(*given), value_and_pulled(f, g)(*given), PRODUCT, "shard_map")
 
 
 @pytest.mark.parametrize("platform", lowering.PLATFORMS)

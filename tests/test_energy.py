@@ -20,6 +20,7 @@ GRADIENT, SLOPE = tolerance.Bound(32, 4), tolerance.Bound(48, 6)
 UNIT = tolerance.Bound(6, 2)  # β ΔE rounds
 BETAS = (1.0, 0.37, -1.3, 7.5)
 INF, NAN = np.inf, np.nan
+SLOW = pytest.mark.slow
 kl = jsoftmax.kl_divergence
 
 
@@ -141,18 +142,18 @@ def test_entropy_of_a_confident_row_is_not_zero():
 def test_entropy_at_its_limits():
     x = jnp.array([1.0, 3.0, 3.0, -INF, 0.0])
     log = lambda n: np.float64(np.log(np.float32(n)))  # noqa: E731
+    value_and_slopes = jax.jit(jax.value_and_grad(lambda x, b: jsoftmax.entropy(x, beta=b), (0, 1)))
     for beta, ties in ((0.0, 4), (INF, 2), (-INF, 1)):
-        found, (x_bar, beta_bar) = jax.value_and_grad(lambda x, b: jsoftmax.entropy(x, beta=b), (0, 1))(x, beta)
+        found, (x_bar, beta_bar) = value_and_slopes(x, beta)
         tolerance.check(found, log(ties), np.float32, ENTROPY, f"{ties} ties")
         assert not x_bar.any() and beta_bar == 0
     where = np.array([True, True, False, True, True])
-    hidden = jsoftmax.entropy(x.at[2].set(NAN), where=where)
-    assert hidden == jsoftmax.entropy(x.at[2].set(-INF))
     value, bar = jax.value_and_grad(lambda x: jsoftmax.entropy(x, where=where))(x.at[2].set(NAN))
-    assert value == hidden and bar[2] == 0 and np.isfinite(bar).all()
-    empty = jax.value_and_grad(jsoftmax.entropy)(jnp.full(3, -INF))
-    assert empty[0] == 0 and not empty[1].any()
-    assert np.isnan(jsoftmax.entropy(x.at[0].set(INF))) and np.isnan(jsoftmax.entropy(x, beta=NAN))
+    assert value == value_and_slopes(x.at[2].set(-INF), 1.0)[0] and bar[2] == 0 and np.isfinite(bar).all()
+    empty, bars = value_and_slopes(jnp.full(5, -INF), 1.0)
+    assert empty == 0 and not bars[0].any()
+    for given in ((x.at[0].set(INF), 1.0), (x, NAN)):
+        assert np.isnan(value_and_slopes(*given)[0])
     assert jsoftmax.entropy(jnp.zeros((2, 0))).tolist() == [0, 0]
 
 
@@ -165,8 +166,12 @@ def near(x, size, offset=0.0):
     return jnp.asarray((x + noise + offset).astype(x.dtype))
 
 
-@pytest.mark.parametrize("beta", BETAS)
-@pytest.mark.parametrize("size", [1e-6, 1e-4, 1e-2, 1.0, 30.0], ids=lambda size: f"{size:g} apart")
+@pytest.mark.parametrize("beta", [b if b in (1.0, -1.3) else pytest.param(b, marks=SLOW) for b in BETAS])
+@pytest.mark.parametrize(
+    "size",
+    [1e-6, pytest.param(1e-4, marks=SLOW), pytest.param(1e-2, marks=SLOW), 1.0, 30.0],
+    ids=lambda size: f"{size:g} apart",
+)
 def test_divergence_and_its_gradients(size, beta):
     for x in (PLAIN, CONFIDENT):
         check_rows(kl, exact_divergence, [jnp.asarray(x), near(x, size)], np.float32(beta))
@@ -187,8 +192,8 @@ def test_divergence_does_not_see_an_offset():
         ([0, -40], [0, -41]),
         ([0, -30], [0, -100]),  # q underflows where p counts
         ([0, -80], [0, -80.6]),
-        ([0, 0.1, -50], [1e-5, 0.1, -80]),  # near where both are large, far in the tail
-        ([0, -60, -2], [-60, 0, -2]),  # far everywhere
+        pytest.param([0, 0.1, -50], [1e-5, 0.1, -80], marks=SLOW),  # near where both are large, far in the tail
+        pytest.param([0, -60, -2], [-60, 0, -2], marks=SLOW),  # far everywhere
     ],
     ids=str,
 )
@@ -211,10 +216,10 @@ def test_divergence_is_never_negative_and_zero_for_equals(rng):
     x = rng.standard_normal((64, 9)).astype(np.float32) * 5
     for size in (1e-7, 1e-6, 1e-5, 1e-3, 1):
         assert np.all(np.asarray(kl(x, near(x, size))) >= 0)
-    naive = np.sum(jax.nn.softmax(x) * (jax.nn.log_softmax(x) - jax.nn.log_softmax(near(x, 1e-5))), -1)
-    assert (naive < 0).any()
-    value, bars = jax.vjp(kl, x, x)
-    assert not value.any() and not any(bar.any() for bar in bars(jnp.ones(64)))
+    naive = jax.jit(lambda x, y: jnp.sum(jax.nn.softmax(x) * (jax.nn.log_softmax(x) - jax.nn.log_softmax(y)), -1))
+    assert (naive(x, near(x, 1e-5)) < 0).any()
+    value, bars = jax.jit(lambda x, y: (kl(x, y), jax.vjp(kl, x, y)[1](jnp.ones(64))))(x, x)
+    assert not value.any() and not any(bar.any() for bar in bars)
 
 
 def test_divergence_of_supports():
@@ -254,19 +259,26 @@ def test_divergence_of_supports():
 
 
 def test_divergence_of_empty_and_poisoned_rows():
-    nothing, some = jnp.full(3, -INF), jnp.array([1.0, 2.0, 0.0])
-    for p, q, wanted in ((nothing, some, 0), (nothing, nothing, 0), (some, nothing, INF)):
-        value, bars = jax.value_and_grad(lambda p, q, b: kl(p, q, beta=b), (0, 1, 2))(p, q, 1.0)
-        assert value == wanted and all(np.isfinite(bar).all() for bar in bars)
-        assert wanted or not any(np.any(bar) for bar in bars)
+    nothing, some, one = np.float32([[-INF] * 3, [1, 2, 0], [1] * 3])
+
+    @jax.jit
+    def of_rows(p, q, beta):
+        value, pull = jax.vjp(lambda p, q, b: kl(p, q, beta=b), p, q, beta)
+        return value, pull(one)
+
+    value, bars = of_rows(np.stack([nothing, nothing, some]), np.stack([some, nothing, nothing]), one)
+    assert value.tolist() == [0, 0, INF] and all(np.isfinite(bar).all() for bar in bars)
+    assert not any(np.any(bar[:2]) for bar in bars)
     assert kl(jnp.zeros((2, 0)), jnp.zeros((2, 0))).tolist() == [0, 0]
     for bad in (NAN, INF):
-        x = jnp.stack([some, some.at[0].set(bad)])
-        for p, q in ((x, some[None] + 0 * x.at[1, 0].set(0)), (some[None] + 0 * x.at[1, 0].set(0), x)):
-            value, (p_bar, q_bar) = jax.vjp(kl, p, q)[0], jax.vjp(kl, p, q)[1](jnp.ones(2))
-            assert np.isfinite(value[0]) and np.isnan(value[1])
-            assert np.isfinite(p_bar[0]).all() and np.isfinite(q_bar[0]).all() and np.isnan(p_bar[1]).all()
-    assert np.isnan(kl(some, some, beta=NAN))
+        x = np.stack([some, some, some])
+        y = x.copy()
+        x[1, 0] = bad
+        for p, q in ((x, y), (y, x)):
+            value, (p_bar, q_bar, _) = jax.device_get(of_rows(p, q, one))
+            assert np.isfinite(value[::2]).all() and np.isnan(value[1])
+            assert np.isfinite(p_bar[::2]).all() and np.isfinite(q_bar[::2]).all() and np.isnan(p_bar[1]).all()
+    assert np.isnan(of_rows(y, y, NAN * one)[0]).all()
 
 
 @pytest.mark.parametrize("payload", [NAN, INF, -INF, 3e38, 1e-40])
@@ -346,26 +358,44 @@ def test_second_order_of_the_entropy():
     check_second(jsoftmax.entropy, exact_entropy, [np.float32([2, 2, 0, 1])], 1.0)
 
 
-def test_forward_mode():
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x, y, b: kl(x, y, beta=b),
+        pytest.param(lambda x, y, b: jsoftmax.entropy(x, beta=b) + jsoftmax.free_energy(y, beta=b), marks=SLOW),
+        lambda x, y, b: jsoftmax.bernoulli_unit(x, beta=b) * jsoftmax.boltzmann(y, beta=b),
+    ],
+    ids=["divergence", "entropy and free energy", "unit and Boltzmann"],
+)
+def test_forward_mode(f):
     y, v = near(PLAIN, 0.2), np.float32(np.random.default_rng(4).standard_normal((2, 4, 4)))
-    moving = (jnp.asarray(PLAIN), y, jnp.float32(1.2)), (jnp.asarray(v[0]), jnp.asarray(v[1]), jnp.float32(0.3))
-    for f, (point, along) in (
-        (lambda x, y, b: kl(x, y, beta=b), moving),
-        (lambda x, y, b: jsoftmax.entropy(x, beta=b) + jsoftmax.free_energy(y, beta=b), moving),
-        (lambda x, y, b: jsoftmax.bernoulli_unit(x, beta=b) * jsoftmax.boltzmann(y, beta=b), moving),
-    ):
-        value, pull = jax.vjp(f, *point)
-        g = jnp.asarray(np.linspace(-1, 1, value.size).reshape(value.shape), jnp.float32)
-        wanted = sum(np.vdot(np.float64(a), np.float64(b)) for a, b in zip(pull(g), along, strict=True))
-        with jsoftmax.forward_mode():
-            same, moved = jax.jvp(f, point, along)
-        assert np.array_equal(same, value)
-        tolerance.check(jnp.vdot(g, moved), np.float64(wanted), np.float32, SLOPE, "jvp", scale=np.abs(g).sum() * 4)
+    point, along = (jnp.asarray(PLAIN), y, jnp.float32(1.2)), (v[0], v[1], np.float32(0.3))
+    shape = jax.eval_shape(f, *point).shape
+    g = np.linspace(-1, 1, math.prod(shape)).reshape(shape).astype(np.float32)
+    value, bars = jax.jit(lambda *a: (f(*a), jax.vjp(f, *a)[1](g)))(*point)
+    wanted = sum(np.vdot(np.float64(a), np.float64(b)) for a, b in zip(bars, along, strict=True))
+    with jsoftmax.forward_mode():
+        same, moved = jax.jit(functools.partial(jax.jvp, f))(point, along)
+    assert np.array_equal(same, value)
+    tolerance.check(jnp.vdot(g, moved), np.float64(wanted), np.float32, SLOPE, "jvp", scale=np.abs(g).sum() * 4)
 
 
 # energies ----------------------------------------------------------------------------------------------------------
 
 ENERGIES = np.float32([[0.3, -1.2, 2.0, INF, 0.7], [1e4, 1e4 + 1, 1e4 - 2, 1e4, INF], [0, 40, 80, 41, 60]])
+
+
+@jax.jit
+def boltzmann_and_free_energy(e, where, beta, g, w):
+    """p and F, the cotangent of the energies for g of p, that for w of F where it is finite."""
+    p, of_p = jax.vjp(lambda e: jsoftmax.boltzmann(e, -1, where, beta=beta), e)
+
+    def finite(e):
+        f = jsoftmax.free_energy(e, where=where, beta=beta)
+        return jnp.vdot(w, jnp.where(jnp.isfinite(f), f, 0)), f
+
+    rows, f = jax.grad(finite, has_aux=True)(e)
+    return p, f, of_p(g)[0], rows
 
 
 @pytest.mark.parametrize("beta", [1.0, 0.3, -2.0, 0.0, INF, -INF])
@@ -374,28 +404,21 @@ def test_boltzmann_and_free_energy(beta):
     logits = -np.float64(ENERGIES)
     g, w = np.random.default_rng(5).standard_normal((2, *ENERGIES.shape)).astype(np.float32)
 
-    def both(e, b):
-        p = jsoftmax.boltzmann(e, -1, where, beta=b)
-        f = jsoftmax.free_energy(e, where=where, beta=b)
-        return p, jnp.where(jnp.isfinite(f), f, 0), jnp.vdot(g, p)
-
-    p, f, _ = both(ENERGIES, beta)
+    p, f, pulled, rows = boltzmann_and_free_energy(ENERGIES, where, beta, g, w[:, 0])
     wanted = oracle.softmax(logits, where=where, beta=beta)
     size = 2 * abs(beta) * 80 if np.isfinite(beta) else 0
     tolerance.check(p, wanted, np.float32, tolerance.VALUE["softmax"], "p", gap=size)
     assert np.all(np.asarray(p)[:, 2] == 0) and p[0, 3] == 0 and p[1, 4] == 0
     free = -oracle.logsumexp(logits, where=where, beta=beta)
     if beta == 0:
-        assert np.all(jsoftmax.free_energy(ENERGIES, where=where, beta=0.0) == -INF)
+        assert np.all(f == -INF)
     else:
         tolerance.check(f, free, np.float32, tolerance.VALUE["logsumexp"], "F", scale=np.abs(free) + 2, gap=8.0)
-    pulled = jax.grad(lambda e: both(e, beta)[2])(ENERGIES)
     bar = -oracle.softmax_vjp(g, logits, where=where, beta=beta)["x"]
     tolerance.check(
         pulled, bar, np.float32, GRADIENT, "p's gradient", scale=np.abs(bar).max(-1, keepdims=True), gap=size
     )
     assert np.all(np.asarray(pulled)[:, 2] == 0)
-    rows = jax.jit(jax.grad(lambda e: jnp.vdot(w[:, 0], both(e, beta)[1])))(ENERGIES)
     if beta:
         expected = np.float64(w[:, :1]) * wanted  # (∂F/∂E = p)
         tolerance.check(rows, expected, np.float32, GRADIENT, "∂F/∂E", scale=np.abs(w[:, :1]), gap=4.0)
@@ -424,17 +447,17 @@ def test_free_energy_at_its_limits():
     assert [jsoftmax.free_energy(e, temperature=t) for t in (0.0, -0.0)] == [1, 1]
     assert jsoftmax.free_energy(e, beta=-INF) == 3 and jsoftmax.free_energy(e, beta=0.0) == -INF
     assert jsoftmax.free_energy(e[:1], beta=0.0) == 3 and jsoftmax.free_energy(e[:1], temperature=INF) == 3
-    nothing = jnp.full(2, INF)
+    nothing = jnp.full(4, INF)
     assert jsoftmax.free_energy(nothing) == INF and jsoftmax.free_energy(nothing, beta=-1.0) == -INF
     assert not jax.grad(jsoftmax.free_energy)(nothing).any() and not jsoftmax.boltzmann(nothing).any()
-    assert np.isnan(jsoftmax.boltzmann(jnp.array([0.0, -INF]))).all()
+    assert np.isnan(jsoftmax.boltzmann(jnp.array([0.0, -INF, 1.0, 2.0]))).all()
 
 
-def test_integers_without_a_negative():
-    for dtype in (np.uint8, np.int8):
-        e = np.array([np.iinfo(dtype).min, np.iinfo(dtype).max, 3], dtype)
-        assert np.array_equal(jsoftmax.boltzmann(e, beta=0.01), jsoftmax.boltzmann(e.astype(np.float32), beta=0.01))
-        assert jsoftmax.free_energy(e, temperature=0.0) == np.iinfo(dtype).min
+@pytest.mark.parametrize("dtype", [np.uint8, pytest.param(np.int8, marks=SLOW)])
+def test_integers_without_a_negative(dtype):
+    e = np.array([np.iinfo(dtype).min, np.iinfo(dtype).max, 3], dtype)
+    assert np.array_equal(jsoftmax.boltzmann(e, beta=0.01), jsoftmax.boltzmann(e.astype(np.float32), beta=0.01))
+    assert jsoftmax.free_energy(e, temperature=0.0) == np.iinfo(dtype).min
 
 
 # a unit ------------------------------------------------------------------------------------------------------------
@@ -490,9 +513,9 @@ def test_second_order_of_the_unit():
     p = 1 / (1 + np.exp(-beta * gap))
     q = np.exp(-beta * gap) * p
     f = lambda x, b: jsoftmax.bernoulli_unit(x, beta=b)  # noqa: E731
-    of_gap = jax.vmap(jax.grad(jax.grad(f)), (0, None))(jnp.float32(gap), jnp.float32(beta))
+    of_gap = jax.jit(jax.vmap(jax.grad(jax.grad(f)), (0, None)))(jnp.float32(gap), jnp.float32(beta))
     tolerance.check(of_gap, beta**2 * p * q * (q - p), np.float32, SLOPE, "twice by the gap", gap=20.0)
-    mixed = jax.vmap(jax.grad(jax.grad(f, 1), 0), (0, None))(jnp.float32(gap), jnp.float32(beta))
+    mixed = jax.jit(jax.vmap(jax.grad(jax.grad(f, 1), 0), (0, None)))(jnp.float32(gap), jnp.float32(beta))
     tolerance.check(mixed, p * q * (1 + beta * gap * (q - p)), np.float32, SLOPE, "mixed", gap=20.0, scale=p * q)
 
 
@@ -506,12 +529,17 @@ OPERATORS = {
     "bernoulli_unit": lambda x, y, **kwargs: jsoftmax.bernoulli_unit(x, **kwargs),
 }
 QUICK = ("kl_divergence", "bernoulli_unit")
-EACH = pytest.mark.parametrize("name", OPERATORS)
+
+
+def fast(*names):
+    return pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in names else SLOW) for n in OPERATORS])
+
+
 IN_FLOAT32 = ("entropy", "kl_divergence")
 OTHER = np.asarray(near(PLAIN, 0.5))
 
 
-@EACH
+@fast("entropy", "bernoulli_unit")
 def test_half_precision_is_float32_inside(name):
     f = OPERATORS[name]
     x, y = PLAIN.astype(ml_dtypes.bfloat16), OTHER.astype(ml_dtypes.bfloat16)
@@ -524,28 +552,41 @@ def test_half_precision_is_float32_inside(name):
         tolerance.check(a, np.float64(e), a.dtype, GRADIENT, name, scale=np.abs(e).max())
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in OPERATORS])
-def test_axes_batches_and_programs(name):
-    """Another axis, several, vmap, the whole under jit: the same numbers."""
-    f, rows = OPERATORS[name], name not in ("boltzmann", "bernoulli_unit")
+@fast("bernoulli_unit")
+def test_batches_and_programs(name):
+    """Under vmap, the whole under jit, by temperature: the same numbers."""
+    f = OPERATORS[name]
     whole = f(PLAIN, OTHER, beta=2.0)
     verify.same(jax.jit(lambda x, y, b: f(x, y, beta=b))(PLAIN, OTHER, 2.0), whole, GRADIENT, "jit")
     verify.same(jax.vmap(lambda x, y, b: f(x, y, beta=b))(PLAIN, OTHER, jnp.full(4, 2.0)), whole, GRADIENT, "vmap")
     verify.same(f(PLAIN, OTHER, temperature=0.5), whole, GRADIENT, "temperature")
-    if name == "bernoulli_unit":
-        return
+
+
+@pytest.mark.parametrize(
+    "name", [n if n == "kl_divergence" else pytest.param(n, marks=SLOW) for n in OPERATORS if n != "bernoulli_unit"]
+)
+def test_axes(name):
+    """Another axis, several: the same numbers."""
+    f, rows = OPERATORS[name], name != "boltzmann"
+    whole = f(PLAIN, OTHER, beta=2.0)
     across = f(PLAIN.T, OTHER.T, axis=0, beta=2.0)
     verify.same(across if rows else across.T, whole, GRADIENT, "axis 0")
     both = f(PLAIN.reshape(4, 2, 2), OTHER.reshape(4, 2, 2), axis=(1, 2), beta=2.0)
     verify.same(both.reshape(whole.shape), whole, GRADIENT, "two axes")
-    if rows:
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=SLOW) for n in OPERATORS if n != "bernoulli_unit"])
+def test_kept_axes_and_bases(name):
+    f = OPERATORS[name]
+    whole = f(PLAIN, OTHER, beta=2.0)
+    if name != "boltzmann":
         kept = f(PLAIN, OTHER, beta=jnp.full((4, 1), 2.0), keepdims=True)
         assert kept.shape == (4, 1) and np.array_equal(kept[:, 0], whole)
     if "base" in jsoftmax.__dict__[name].__annotations__:
         verify.same(f(PLAIN, OTHER, base=np.exp(2.0)), whole, GRADIENT, "base")
 
 
-@EACH
+@fast("boltzmann", "free_energy", "bernoulli_unit")
 def test_no_beta_compiles_anew(name):
     traced = []
 
@@ -560,9 +601,9 @@ def test_no_beta_compiles_anew(name):
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in OPERATORS if n != "bernoulli_unit"]
+    "name", [pytest.param(n, marks=() if n in QUICK else SLOW) for n in OPERATORS if n != "bernoulli_unit"]
 )
-@pytest.mark.parametrize("check_vma", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("check_vma", [True, pytest.param(False, marks=SLOW)])
 def test_classes_of_several_devices(name, check_vma):
     P = PartitionSpec(None, "model")
     mesh = jax.make_mesh((2,), ("model",), axis_types=(AxisType.Auto,))
@@ -603,6 +644,7 @@ def test_what_is_saved():
         assert sum(leaf.size for leaf in saved if leaf.size < x.size) <= 5 * rows + 2
 
 
+@pytest.mark.slow
 def test_peers():
     """optax and jax.scipy where they are exact enough."""
     p = jsoftmax.softmax(PLAIN)

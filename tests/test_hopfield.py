@@ -1,6 +1,7 @@
 """The classic Hopfield network beside its definition, unit by unit: that its energy falls, and where it ends."""
 
 import functools
+import itertools
 
 import hypothesis
 import hypothesis.strategies as st
@@ -54,7 +55,17 @@ def at_once(s, w, theta):
 # weights and energy ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.int8, ml_dtypes.bfloat16], ids=["float32", "int8", "bfloat16"])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        pytest.param(np.float32, id="float32"),
+        pytest.param(np.int8, id="int8", marks=SLOW),
+        pytest.param(ml_dtypes.bfloat16, id="bfloat16", marks=SLOW),
+    ],
+)
 def test_hebbs_rule(rng, dtype):
     x = signs(rng, M, D + 1)
     expected = np.float64(x).T @ np.float64(x) / (D + 1) * (1 - np.eye(D + 1))
@@ -69,7 +80,7 @@ def test_the_gradient_of_hebbs_rule(rng):
     verify.same(bar, np.float64(x) @ (off + off.T) / D, BOUND, "patterns")
 
 
-@pytest.mark.parametrize("theta", [None, 0.5, "each"])
+@pytest.mark.parametrize("theta", [pytest.param(None, marks=SLOW), pytest.param(0.5, marks=SLOW), "each"])
 def test_energy_and_its_derivatives(rng, theta):
     w = rng.standard_normal((D, D))
     w = (w + w.T).astype(np.float32)
@@ -77,7 +88,7 @@ def test_energy_and_its_derivatives(rng, theta):
     theta = rng.standard_normal(D).astype(np.float32) if theta == "each" else theta
     arguments = (s, w) if theta is None else (s, w, jnp.float32(theta))
     f = lambda s, w, theta=None: jsoftmax.hopfield_energy(s, w, threshold=theta)  # noqa: E731
-    value, pull = jax.vjp(f, *map(jnp.asarray, arguments))
+    value, bars = jax.jit(lambda g, *a: (f(*a), jax.vjp(f, *a)[1](g)))(g, *arguments)
     here = 0.0 if theta is None else np.float64(theta)
     verify.same(value, energy(s, w, here), BOUND, "energy")
     s, w, g = np.float64(s), np.float64(w), np.float64(g)
@@ -85,10 +96,12 @@ def test_energy_and_its_derivatives(rng, theta):
     expected = [g[..., None] * (here - s @ w), -0.5 * np.einsum("ab,abi,abj->ij", g, s, s), by_threshold]
     if np.ndim(here) == 0:
         expected[2] = by_threshold.sum()
-    for bar, e, what in zip(pull(jnp.float32(g)), expected, ("state", "weights", "threshold"), strict=False):
+    for bar, e, what in zip(bars, expected, ("state", "weights", "threshold"), strict=False):
         verify.same(bar, e, BOUND, what)
-    verify.same(jax.hessian(lambda s: f(s, jnp.float32(w)))(jnp.float32(s[0, 0])), -w, BOUND, "curvature")
-    moved = jax.jvp(lambda s: f(s, *arguments[1:]), (arguments[0],), (jnp.ones_like(arguments[0]),))[1]
+    curvature = jax.jit(jax.hessian(lambda s: f(s, np.float32(w))))(np.float32(s[0, 0]))
+    verify.same(curvature, -w, BOUND, "curvature")
+    along = jax.jit(lambda s, d: jax.jvp(lambda s: f(s, *arguments[1:]), (s,), (d,))[1])
+    moved = along(arguments[0], np.ones_like(arguments[0]))
     verify.same(moved, (here - s @ w).sum(-1), BOUND, "forward")
 
 
@@ -105,9 +118,15 @@ def test_energy_in_half_precision_and_in_float64(rng):
 # updates -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", [np.int8, np.float32, ml_dtypes.bfloat16], ids=["int8", "float32", "bfloat16"])
-@pytest.mark.parametrize("theta", [None, 1, "each"])
-def test_a_sweep(rng, dtype, theta):
+FAST = {(None, np.int8), (1, ml_dtypes.bfloat16), ("each", np.float32)}
+SWEEPS = itertools.product((None, 1, "each"), (np.int8, np.float32, ml_dtypes.bfloat16))
+
+
+@pytest.mark.parametrize(
+    ("theta", "dtype"),
+    [pytest.param(*c, id=f"{c[0]}-{np.dtype(c[1]).name}", marks=() if c in FAST else SLOW) for c in SWEEPS],
+)
+def test_a_sweep(rng, theta, dtype):
     """In each order; units whose field is 0, and such as are not known."""
     theta = rng.integers(-2, 3, D) if theta == "each" else theta
     here = 0 if theta is None else theta
@@ -217,7 +236,7 @@ def test_states_on_several_devices(rng):
         in_specs=(PartitionSpec("data"), PartitionSpec()),
         out_specs=PartitionSpec("data"),
     )
-    for found, wanted in zip(there(s, w), jsoftmax.hopfield_retrieve(s, w), strict=True):
+    for found, wanted in zip(jax.jit(there)(s, w), jsoftmax.hopfield_retrieve(s, w), strict=True):
         assert np.array_equal(found, wanted)
 
 

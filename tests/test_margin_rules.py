@@ -90,13 +90,20 @@ def test_classes_over_devices(name, check):
     spread = jax.shard_map(f, mesh=mesh, in_specs=specs, out_specs=P("data"), check_vma=check)
     whole = lambda x, w, y, s: loss(x, w, y, scale=s)  # noqa: E731
     g = np.where(np.arange(N) == 2, 0, np.linspace(0.5, 1.5, N)).astype(np.float32)
-    of = lambda h: jax.jit(  # noqa: E731
-        jax.value_and_grad(lambda x, w, s: jnp.vdot(g, jnp.where(g == 0, 0, h(x, w, y, s))), (0, 1, 2))
-    )
-    verify.same(*(of(h)(x, w, np.float32(4)) for h in (spread, whole)), GRADIENT, name)
-    assert np.isnan(spread(x, w, y, np.float32(4))[2])
+
+    def of(h):
+        def total(x, w, s):
+            losses = h(x, w, y, s)
+            return jnp.vdot(g, jnp.where(g == 0, 0, losses)), losses
+
+        return jax.jit(jax.value_and_grad(total, (0, 1, 2), has_aux=True))(x, w, np.float32(4))
+
+    ((found, losses), bars), ((wanted, _), expected) = of(spread), of(whole)
+    verify.same((found, bars), (wanted, expected), GRADIENT, name)
+    assert np.isnan(losses[2])
 
 
+@pytest.mark.slow
 def test_batches_and_classes_on_an_explicit_mesh():
     x, w, y = problem()
     mesh = jax.make_mesh((2, 3), ("data", "model"), axis_types=(AxisType.Explicit,) * 2)
@@ -143,18 +150,22 @@ def test_candidates():
     loss = jsoftmax.large_margin_softmax_loss
     found = value_and_bars(lambda x, w, b: loss(x, w, y, candidates=drawn, bias=b), x, w, b)
     verify.same(found, value_and_bars(lambda x, w, b: loss(x, w[ids], places, bias=b[ids]), x, w, b), GRADIENT, "bias")
+    few = jsoftmax.Candidates(np.array([0, 5, 3]), np.zeros(C))
+    losses = jsoftmax.arcface_loss(x, w, y, candidates=few)
+    assert np.array_equal(np.isnan(losses), ~np.isin(y, [0, 5, 3]))
+    bad = jsoftmax.arcface_loss(x, w, y, candidates=jsoftmax.Candidates(np.array([0, -1, 3]), np.zeros(C)))
+    assert np.isnan(bad).all()
+
+
+@pytest.mark.slow
+def test_candidates_with_several_centers():
+    x, w, y = problem()
     centers = w.reshape(C // 2, 2, D)
     y, half = y % (C // 2), jsoftmax.Candidates(np.array([5, 1, 0, 2, 4, 3]), np.zeros(C // 2))
     places = np.argsort(half.ids)[y]
     found = value_and_bars(lambda x, w: jsoftmax.arcface_loss(x, w, y, scale=4.0, candidates=half), x, centers)
     wanted = value_and_bars(lambda x, w: jsoftmax.arcface_loss(x, w[half.ids], places, scale=4.0), x, centers)
     verify.same(found, wanted, GRADIENT, "centers")
-    y = problem()[2]
-    few = jsoftmax.Candidates(np.array([0, 5, 3]), np.zeros(C))
-    losses = jsoftmax.arcface_loss(x, w, y, candidates=few)
-    assert np.array_equal(np.isnan(losses), ~np.isin(y, [0, 5, 3]))
-    bad = jsoftmax.arcface_loss(x, w, y, candidates=jsoftmax.Candidates(np.array([0, -1]), np.zeros(C)))
-    assert np.isnan(bad).all()
 
 
 @pytest.mark.slow
@@ -189,7 +200,7 @@ def test_labels_are_included_exactly_and_the_others_evenly():
     assert np.array_equal(inverse[:, [3, 7]], np.ones((4000, 2))) and np.delete(error, [3, 7]).max() < 4
 
 
-@pytest.mark.parametrize("name", [n if n in ("arcface_loss", "sphereface_loss") else slow(n) for n in FORMS])
+@arcface_first
 def test_rows_that_are_no_number_stay_alone(name):
     """A NaN embedding, a label that is no class, an ignored one and one on which nothing depends."""
     x, w, y = problem()
@@ -215,10 +226,10 @@ def test_half_precision(name, dtype):
     """Cosines and logits are float32: the loss is that of the same numbers."""
     x, w, y = problem(dtype=dtype)
     loss = functools.partial(getattr(jsoftmax, name), labels=y)
-    value, pull = jax.vjp(loss, x, w)
-    expected, exact = jax.vjp(loss, x.astype(np.float32), w.astype(np.float32))
+    of = jax.jit(lambda x, w: (loss(x, w), jax.vjp(loss, x, w)[1](jnp.ones(N))))
+    (value, bars), (expected, exact) = of(x, w), of(x.astype(np.float32), w.astype(np.float32))
     tolerance.check(value, np.float64(expected), np.float32, GRADIENT, name, scale=64)
-    for bar, e in zip(pull(jnp.ones(N)), exact(jnp.ones(N)), strict=True):
+    for bar, e in zip(bars, exact, strict=True):
         bound = tolerance.HALF_PRODUCTS[np.dtype(dtype).name]
         tolerance.check(bar, np.float64(e), dtype, bound, name, scale=np.abs(e).max())
 
@@ -228,44 +239,63 @@ def test_half_precision(name, dtype):
 
 @pytest.mark.parametrize("name", ["arcface_loss", slow("large_margin_softmax_loss"), slow("cosface_loss")])
 @pytest.mark.parametrize("block", [None, slow((4, 5))], ids=str)
-def test_second_order(name, block):
+@pytest.mark.parametrize("how", ["forward over reverse", slow("reverse over reverse")])
+def test_second_order(how, name, block):
     """Derivative of the gradient, both ways, against differences in float64."""
     with jax.enable_x64(True):
         x, w, y = problem(dtype=np.float64)
         v, u = (np.random.default_rng(5).standard_normal(a.shape) for a in (x, w))
         g = np.linspace(0.5, 1.5, N)
         loss = lambda x, w: getattr(jsoftmax, name)(x, w, y, scale=2.0, block_size=block)  # noqa: E731
-        gradient = jax.jit(jax.grad(lambda x, w: jnp.vdot(g, loss(x, w)), (0, 1)))
-        h = 1e-5
-        expected = jax.tree.map(
-            lambda a, b: (a - b) / (2 * h), gradient(x + h * v, w + h * u), gradient(x - h * v, w - h * u)
-        )
-        forward = jax.jit(lambda x, w: jax.jvp(gradient, (x, w), (v, u))[1])(x, w)
-        along = lambda x, w: sum(jnp.vdot(a, b) for a, b in zip(gradient(x, w), (v, u), strict=True))  # noqa: E731
-        for found in (forward, jax.jit(jax.grad(along, (0, 1)))(x, w)):
-            for a, e in zip(found, expected, strict=True):
-                tolerance.check(a, np.float64(e), np.float64, tolerance.SLOPES, name, scale=np.abs(e).max())
+        gradient = jax.grad(lambda x, w: jnp.vdot(g, loss(x, w)), (0, 1))
+
+        def along(x, w):
+            bars = gradient(x, w)
+            return sum(jnp.vdot(a, b) for a, b in zip(bars, (v, u), strict=True)), bars
+
+        def both(x, w):  # the gradient and its derivative
+            if how == "forward over reverse":
+                return jax.jvp(gradient, (x, w), (v, u))
+            return jax.grad(along, (0, 1), has_aux=True)(x, w)[::-1]
+
+        run, h = jax.jit(both), 1e-5
+        up, down = run(x + h * v, w + h * u)[0], run(x - h * v, w - h * u)[0]
+        for a, *ends in zip(run(x, w)[1], up, down, strict=True):
+            e = np.subtract(*ends) / (2 * h)
+            tolerance.check(a, e, np.float64, tolerance.SLOPES, name, scale=np.abs(e).max())
 
 
 def test_second_order_where_the_angle_is_0_or_pi():
+    hessian = jax.jit(jax.hessian(lambda x: jsoftmax.arcface_loss(x, W, Y, scale=4.0)[0]))
     for x in (W[:1], 3 * W[2:], 0 * W[:1]):
-        f = lambda x: jsoftmax.arcface_loss(x, W, Y, scale=4.0)[0]  # noqa: E731
-        assert np.isfinite(jax.jit(jax.hessian(f))(x)).all()
+        assert np.isfinite(hessian(x)).all()
 
 
-def test_forward_mode_vmap_scan_and_remat():
+def value_and_pulled(g):
     x, w, y = problem()
     loss = lambda x, w: jsoftmax.arcface_loss(x, w, y, scale=4.0)  # noqa: E731
-    value, pull = jax.vjp(loss, x, w)
+    return loss, jax.jit(lambda x, w: (loss(x, w), jax.vjp(loss, x, w)[1](g)))(x, w)
+
+
+def test_forward_mode_and_vmap():
+    x, w, y = problem()
+    g = np.linspace(-1, 1, N).astype(np.float32)
+    loss, (value, bars) = value_and_pulled(g)
     v, u = x[::-1], w[::-1]
     with jsoftmax.forward_mode():
         _, moved = jax.jit(lambda x, w: jax.jvp(loss, (x, w), (v, u)))(x, w)
-    g = np.linspace(-1, 1, N).astype(np.float32)
-    bars = pull(g)
     total = np.vdot(np.float64(bars[0]), v) + np.vdot(np.float64(bars[1]), u)
     tolerance.check(jnp.vdot(g, moved), np.float64(total), np.float32, GRADIENT, "transpose", scale=np.abs(moved).sum())
     one = jax.vmap(lambda x, y: jsoftmax.arcface_loss(x, w, y, scale=4.0))
     verify.same(one(x, y), value, GRADIENT, "vmap")
+
+
+@pytest.mark.slow
+def test_scan_remat_and_two_leading_axes():
+    x, w, y = problem()
+    g = np.linspace(-1, 1, N).astype(np.float32)
+    loss, (_, bars) = value_and_pulled(g)
+    value = loss(x, w)
     assert np.array_equal(jsoftmax.arcface_loss(x.reshape(2, 5, D), w, y.reshape(2, 5), scale=4.0), value.reshape(2, 5))
     again = jax.jit(jax.grad(lambda x: jnp.vdot(g, jax.checkpoint(loss)(x, w))))(x)
     verify.same(again, bars[0], GRADIENT, "remat")

@@ -102,12 +102,17 @@ def settled_bars(g, s, x, beta):
     return bars(lambda x, beta: stepped(end, x, beta), solved, x, beta)
 
 
-def value_and_bars(f, g, *arguments):
+@functools.cache
+def program(f):
     def run(g, *arguments):
         value, pull = jax.vjp(f, *arguments)
         return value, *pull(g)
 
-    return jax.jit(run)(g, *map(jnp.asarray, arguments))
+    return jax.jit(run)
+
+
+def value_and_bars(f, g, *arguments):
+    return program(f)(g, *map(jnp.asarray, arguments))
 
 
 # energy ------------------------------------------------------------------------------------------------------------
@@ -135,7 +140,7 @@ def test_energy_at_the_limits_of_beta():
     half = 0.5 * ((np.float64(s)[:, None] - x) ** 2).sum(-1)
     for beta, expected in ((0.0, half.mean(-1)), (np.inf, half.min(-1)), (-np.inf, half.max(-1))):
         verify.same(energy(s, x, beta=beta), expected, VALUE, f"β = {beta}")
-    slopes = jax.vmap(jax.grad(lambda b, s: energy(s, x, beta=b), 0), (None, 0))
+    slopes = jax.jit(jax.vmap(jax.grad(lambda b, s: energy(s, x, beta=b), 0), (None, 0)))
     verify.same(slopes(0.0, s), -half.var(-1) / 2, GRADIENT, "slope at 0")
     assert not np.any(slopes(np.inf, s))
 
@@ -156,6 +161,11 @@ def test_curvature_of_the_energy():
     expected = np.eye(D) - jacobians(s, x, 2.0)
     found = jax.jit(jax.vmap(jax.hessian(lambda s: energy(s, x, beta=2.0))))(s)
     verify.same(found, expected, GRADIENT, "I − J")
+
+
+@pytest.mark.slow
+def test_forward_through_the_energy():
+    s, x = problem()
     with jsoftmax.forward_mode():
         once = jax.jit(jax.vmap(jax.jacfwd(lambda s: energy(s, x, beta=2.0))))(s)
     verify.same(once, np.float64(s) - stepped(s, x, 2.0), GRADIENT, "forward")
@@ -209,7 +219,7 @@ def test_what_it_settles_to(beta):
     assert not np.any(s_bar)
     for a, e, what in zip((x_bar, b_bar), settled_bars(g, s, x, beta), ("patterns", "beta"), strict=True):
         verify.same(a, e, SETTLED, what)
-    slope = jax.grad(lambda s: energy(s, x, beta=beta).sum())(value)
+    slope = jax.jit(jax.grad(lambda s: energy(s, x, beta=beta).sum()))(value)
     tolerance.check(slope, np.zeros((N, D)), np.float32, SETTLED, "slope", scale=np.abs(x).max())
 
 
@@ -229,7 +239,8 @@ def test_values_of_what_it_settles_to():
         verify.same(a, e, SETTLED, what)
 
 
-@pytest.mark.parametrize("beta", [0.35, pytest.param(0.3, marks=SLOW)])
+@pytest.mark.slow
+@pytest.mark.parametrize("beta", [0.35, 0.3])
 def test_many_features(beta):
     """Means of several of 60 patterns with 40 features, where J has many eigenvalues that are not small."""
     s, x = problem(2, m=60, d=40)
@@ -248,7 +259,7 @@ def test_near_a_bifurcation():
     with jax.enable_x64(True):
         x, a = jnp.array([[1.0], [-1.0]]), 1.02
         f = lambda a: retrieve(jnp.ones(1), x, beta=a, steps=None)[0]  # noqa: E731
-        m, slope = jax.value_and_grad(f)(a)
+        m, slope = jax.jit(jax.value_and_grad(f))(a)
         exact = 0.5
         for _ in range(5000):
             exact = np.tanh(a * exact)
@@ -283,11 +294,13 @@ def test_forward_through_what_it_settles_to():
     s, x = problem(1)
     g, v = inputs.cotangent((N, D), 3).astype(np.float32), inputs.cotangent((M, D), 4).astype(np.float32)
     by_x, by_beta = settled_bars(g, s, x, 2.0)
+    f = lambda x, b: jnp.vdot(g, retrieve(s, x, beta=b, steps=None))  # noqa: E731
     with jsoftmax.forward_mode():
-        moved = jax.jvp(lambda x, b: jnp.vdot(g, retrieve(s, x, beta=b, steps=None)), (x, 2.0), (v, 0.3))[1]
+        moved = jax.jit(lambda *a: jax.jvp(f, *a)[1])((x, 2.0), (v, 0.3))
     tolerance.check(moved, np.vdot(by_x, v) + 0.3 * by_beta, np.float32, SETTLED, "forward", scale=1.0)
 
 
+@pytest.mark.slow
 def test_forward_and_second_order_through_steps():
     s, x = problem()
     f = lambda s: retrieve(s, x, beta=2.0, steps=2)[0].sum()  # noqa: E731
@@ -310,8 +323,9 @@ def test_hard_retrieval():
     s, x = problem()
     z = s @ x.T
     g = inputs.cotangent((N, D), 3).astype(np.float32)
+    f = lambda s, x, b: retrieve(s, x, beta=b)  # noqa: E731
     for beta, chosen in ((np.inf, z.argmax(-1)), (-np.inf, z.argmin(-1))):
-        found = value_and_bars(lambda s, x, b: retrieve(s, x, beta=b), g, s, x, np.float32(beta))
+        found = value_and_bars(f, g, s, x, np.float32(beta))
         assert np.array_equal(found[0], x[chosen]) and not np.any(found[1]) and found[3] == 0
         verify.same(found[2], np.eye(M)[:, chosen] @ g, VALUE, "patterns")
     end = x[z.argmax(-1)]
@@ -323,7 +337,7 @@ def test_hard_retrieval():
     assert np.array_equal(retrieve(np.float32([1, 0, 0]), tied, beta=-np.inf), [-1, -1, -1])
 
 
-@pytest.mark.parametrize("steps", [1, None])
+@pytest.mark.parametrize("steps", [pytest.param(1, marks=SLOW), None])
 def test_the_mean_at_0_and_one_pattern(steps):
     s, x = problem()
     verify.same(retrieve(s, x, beta=0.0, steps=steps), np.broadcast_to(np.float64(x).mean(0), (N, D)), VALUE, "mean")
@@ -331,7 +345,7 @@ def test_the_mean_at_0_and_one_pattern(steps):
         assert np.array_equal(retrieve(s, x[:1], beta=beta, steps=steps), np.broadcast_to(x[:1], (N, D)))
 
 
-@pytest.mark.parametrize("steps", [2, None])
+@pytest.mark.parametrize("steps", [pytest.param(2, marks=SLOW), None])
 def test_a_pattern_that_is_left_out_may_hold_anything(steps):
     """No bit of value or gradient changes; a state that does see it is NaN, alone."""
     s, x = problem()
@@ -359,15 +373,15 @@ def test_a_pattern_that_is_left_out_may_hold_anything(steps):
             assert np.isnan(low[1]) == (given[0] is bad_x) and np.array_equal(low[::2], clean[5][::2])
 
 
-def test_a_mask_leaves_the_other_patterns():
+@pytest.mark.parametrize("steps", [pytest.param(1, marks=SLOW), None])
+def test_a_mask_leaves_the_other_patterns(steps):
     """Also if the longest is left out."""
     s, x = problem()
     x[1] *= 3
     where = np.array([True, False, True, True, False, True])
     for beta in (2.0, -1.0, 0.0, np.inf):
-        for steps in (1, None):
-            found = retrieve(s, x, beta=beta, steps=steps, where=where)
-            verify.same(found, np.float64(retrieve(s, x[where], beta=beta, steps=steps)), GRADIENT, "retrieval")
+        found = retrieve(s, x, beta=beta, steps=steps, where=where)
+        verify.same(found, np.float64(retrieve(s, x[where], beta=beta, steps=steps)), GRADIENT, "retrieval")
         found = energy(s, x, beta=beta, where=where)
         verify.same(found, np.float64(energy(s, x[where], beta=beta)), GRADIENT, "energy")
 
@@ -382,11 +396,12 @@ def test_no_pattern_left(steps):
     assert not np.any(value[1]) and np.all(value[0] != 0) and not np.any(s_bar[1])
     assert np.isfinite(x_bar).all() and np.isfinite(b_bar)
     assert [float(energy(s, x, beta=b, where=where)[1]) for b in (2.0, np.inf, -2.0)] == [np.inf, np.inf, -np.inf]
-    bars = jax.grad(lambda s, x: jnp.sum(energy(s, x, beta=2.0, where=where)[::2]), (0, 1))(s, x)
+    bars = jax.jit(jax.grad(lambda s, x: jnp.sum(energy(s, x, beta=2.0, where=where)[::2]), (0, 1)))(s, x)
     assert all(np.isfinite(bar).all() for bar in bars) and not np.any(bars[0][1])
     assert not np.any(retrieve(s, x[:0], beta=2.0, steps=steps))
 
 
+@pytest.mark.slow
 def test_states_do_not_depend_on_each_other():
     """One of them settles late; alone each gets the same bits, also of its gradient."""
     s, x = problem(1, n=5)
@@ -406,13 +421,14 @@ def test_half_precision_is_float32_inside(steps):
     found = retrieve(s, x, beta=2.0, steps=steps)
     expected = retrieve(s.astype(np.float32), x.astype(np.float32), beta=2.0, steps=steps)
     assert found.dtype == s.dtype and np.array_equal(found, expected.astype(ml_dtypes.bfloat16))
-    gradient = jax.grad(lambda s, x: retrieve(s, x, beta=2.0, steps=steps).astype(jnp.float32).sum(), (0, 1))(s, x)
-    assert all(bar.dtype == s.dtype for bar in gradient)
+    total = lambda s, x: retrieve(s, x, beta=2.0, steps=steps).astype(jnp.float32).sum()  # noqa: E731
+    assert all(bar.dtype == s.dtype for bar in jax.jit(jax.grad(total, (0, 1)))(s, x))
     low = energy(s, x, beta=2.0)
     assert low.dtype == np.float32
     assert np.array_equal(low, energy(s.astype(np.float32), x.astype(np.float32), beta=2.0))
 
 
+@pytest.mark.slow
 def test_float64_and_integers():
     s, x = problem(1, np.float64)
     with jax.enable_x64(True):
@@ -436,8 +452,6 @@ def test_transformations(steps):
     verify.same(jax.vmap(lambda s: f(s, x, beta=2.0))(s), expected, SETTLED, "vmap over states")
     verify.same(f(s[None], x, beta=np.full((1, N), 2.0)), expected[None], SETTLED, "two axes")
     verify.same(f(s[0], x, beta=2.0), expected[0], SETTLED, "one")
-    both = jax.vmap(lambda s, x: jax.grad(lambda x: f(s, x, beta=2.0).sum())(x))(np.stack([s, -s]), np.stack([x, -x]))
-    verify.same(both[0], np.float64(both[1]), SETTLED, "vmap over patterns")  # that of an odd function is even
     programs = modern_hopfield._retrieve._cache_size(), modern_hopfield._energy._cache_size()
     energy(s, x, beta=2.0)
     for beta in (0.5, 1, np.inf, np.float32(-3), jnp.float32(4)):
@@ -447,6 +461,16 @@ def test_transformations(steps):
     assert modern_hopfield._energy._cache_size() <= programs[1] + 2
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("steps", [2, None])
+def test_gradients_under_vmap_over_patterns(steps):
+    s, x = problem()
+    both = jax.vmap(jax.grad(lambda x, s: retrieve(s, x, beta=2.0, steps=steps).sum()))(
+        np.stack([x, -x]), np.stack([s, -s])
+    )
+    verify.same(both[0], np.float64(both[1]), SETTLED, "vmap over patterns")  # that of an odd function is even
+
+
 @pytest.mark.parametrize("check_vma", [True, pytest.param(False, marks=SLOW)])
 def test_states_on_several_devices(check_vma):
     s, x = problem(1, n=4)
@@ -454,10 +478,12 @@ def test_states_on_several_devices(check_vma):
     here = lambda s, x, b: retrieve(s, x, beta=b, steps=None)  # noqa: E731
     mesh, spread, whole = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,)), P("data"), P()
     there = jax.shard_map(here, mesh=mesh, in_specs=(spread, whole, whole), out_specs=spread, check_vma=check_vma)
-    found, wanted = (value_and_bars(f, g, s, x, np.float32(2)) for f in (there, here))
-    verify.same(found[:1] + found[2:], wanted[:1] + wanted[2:], SETTLED, "devices")
+    value, s_bar, *found = value_and_bars(there, g, s, x, np.float32(2))
+    assert not np.any(s_bar)
+    verify.same((value, *found), (settled(s, x, 2.0), *settled_bars(g, s, x, 2.0)), SETTLED, "devices")
 
 
+@pytest.mark.slow
 def test_attention_is_one_step():
     """Keys and values, by jax.nn's attention."""
     s, x = problem()
@@ -465,7 +491,7 @@ def test_attention_is_one_step():
     verify.same(retrieve(s, x, beta=2.0), np.float64(attended), GRADIENT, "attention")
 
 
-@pytest.mark.parametrize("steps", [1, None])
+@pytest.mark.parametrize("steps", [pytest.param(1, marks=SLOW), None])
 def test_nothing_of_the_size_of_all_differences_is_saved(steps):
     s, x = problem(m=30, d=20, n=10)
     saving = (
