@@ -71,7 +71,9 @@ def check_no_nan(name, jit, x, where, beta, labels):
         assert np.all(value >= 0)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in registry.KINDS else pytest.mark.slow) for n in CASES]
+)
 def test_P1_no_nan_from_valid_input(name):
     @SETTINGS
     @hypothesis.given(LOGITS, MASK, BETA, LABELS)
@@ -93,10 +95,10 @@ def test_P1_eager():
 @hypothesis.settings(SETTINGS, max_examples=60)
 @hypothesis.given(LOGITS, st.floats(0.0625, 30, width=32))
 def test_logsumexp_lies_between_the_maximum_and_its_bound(x, beta):
-    """max ≤ lse ≤ max + ln n / β, to the rounding of the sum."""
+    """max ≤ lse ≤ max + ln n / β, to the rounding of the sum; subnormal numbers may count as 0."""
     y = np.asarray(_lse(x, jnp.float32(beta)), np.float64)
     peak = x.max(-1).astype(np.float64)
-    slack = np.abs(np.where(np.isfinite(peak), peak, 0)) * 2.0**-23
+    slack = np.abs(np.where(np.isfinite(peak), peak, 0)) * 2.0**-23 + np.finfo(np.float32).tiny
     bound = peak + np.log(SHAPE[1]) / beta
     assert np.all(y >= peak - slack)
     assert np.all((y <= bound * (1 + 0) + slack + 1e-5 / beta) | (y == peak))
