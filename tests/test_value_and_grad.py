@@ -25,7 +25,6 @@ LONG = ("softmax_jacobian", "logsumexp-b")  # programs that take long to compile
 NEAR = (
     *LONG,
     "log_softmax",
-    "logmeanexp",
     "entropy",
     f"{registry.INTEGER}-ignore_label",
 )  # to another, which meets every shape in the fast lane
