@@ -92,7 +92,7 @@ def test_annealing(given, expected):
 
 
 COSINES = [1, 1 - 1e-12, 0.999999, 0.5, 0, -0.5, -0.999999, -1 + 1e-12, -1]
-IN_FLOAT64 = [slow(np.float64, c) for c in COSINES]
+IN_FLOAT64 = [(np.float64, c) if c == 1 - 1e-12 else slow(np.float64, c) for c in COSINES]
 
 
 @pytest.mark.parametrize(("dtype", "c"), [*((np.float32, c) for c in COSINES), *IN_FLOAT64])
