@@ -14,6 +14,7 @@ import pytest
 from jax._src import compiler
 
 from tests import tolerance
+from tests.marks import slow
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -124,7 +125,7 @@ def smoke(request, tmp_path_factory):
     return directory
 
 
-@pytest.fixture(scope="module", params=[pytest.param("smoke", marks=pytest.mark.slow), "committed"])
+@pytest.fixture(scope="module", params=[slow("smoke"), "committed"])
 def directory(request):
     """Folder of an experiment's results: of a short run made now, and those that are committed, which the fast lane
     judges alone."""

@@ -13,7 +13,8 @@ import pytest
 
 import jsoftmax
 from jsoftmax._ops import adaptive
-from tests import tolerance
+from tests import tolerance, verify
+from tests.marks import slow
 from tests.test_hierarchical import sizes
 
 COMPILE_LIGHTLY = "fast lane"
@@ -46,7 +47,7 @@ def exact_log_prob(x, weights, beta):
 
 
 @pytest.mark.parametrize("beta", [1.0, -2.0, 8.0])
-@pytest.mark.parametrize("dtype", [np.float32, pytest.param(ml_dtypes.bfloat16, marks=pytest.mark.slow)], ids=str)
+@pytest.mark.parametrize("dtype", [np.float32, slow(ml_dtypes.bfloat16)], ids=str)
 def test_losses_and_log_probabilities(beta, dtype):
     x, weights, labels = problem(dtype)
     expected = exact_log_prob(x, weights, beta)
@@ -163,7 +164,7 @@ def test_shapes_and_transformations():
     size = sum(np.abs(np.float64(a)).sum() for a in jax.tree.leaves(bar))
     tolerance.check(moved, np.asarray(total), np.float32, tolerance.Bound(16), "forward", scale=size)
     again = jax.jit(jax.grad(jax.checkpoint(f)))(weights)
-    assert all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(again), jax.tree.leaves(bar), strict=True))
+    verify.assert_same(again, bar, tolerance.Bound(8), "remat")
 
 
 def test_the_likeliest_class():

@@ -12,6 +12,7 @@ from mpmath import mp
 
 import jsoftmax
 from tests import oracle, tolerance, verify
+from tests.marks import slow
 
 COMPILE_LIGHTLY = "fast lane"
 VALUE, GRADIENT = tolerance.Bound(64, 2), tolerance.Bound(256, 4)
@@ -21,10 +22,6 @@ HALF = tolerance.HALF_PRODUCTS["bfloat16"]
 
 def random(*shape, seed=0, dtype=np.float32):
     return np.random.default_rng([seed, *shape]).standard_normal(shape).astype(dtype)
-
-
-def slow(*given):
-    return pytest.param(*given, marks=pytest.mark.slow)
 
 
 def value_and_pulled(f, g, *given):
@@ -497,7 +494,7 @@ def test_spread_over_devices(kind):
             placed = [jax.device_put(a, jax.NamedSharding(mesh, spread)) for a in given]
             y = jax.jit(f)(*placed, beta)
             assert jax.typeof(y[0]).sharding.spec[0] == "data"
-            verify.same(jax.device_get(y), wanted[0], GRADIENT, "Explicit")
+            verify.assert_same(jax.device_get(y), wanted[0], GRADIENT, "Explicit")
             return
         inside = jax.shard_map(f, in_specs=(spread, spread, spread, PartitionSpec()), out_specs=spread)
-        verify.same(jax.device_get(value_and_pulled(inside, g, *given, beta)), wanted, GRADIENT, "shard_map")
+        verify.assert_same(jax.device_get(value_and_pulled(inside, g, *given, beta)), wanted, GRADIENT, "shard_map")

@@ -19,6 +19,7 @@ import pytest
 
 import jsoftmax
 from tests import inputs, oracle, registry, tolerance
+from tests.marks import fast
 
 COMPILE_LIGHTLY = True
 INT = "softmax_cross_entropy_with_integer_labels"
@@ -368,9 +369,7 @@ def test_float64_numpy_logits_without_x64():
     assert jsoftmax.softmax(X.astype(np.float64)).dtype == np.float32
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=() if n in registry.KINDS else pytest.mark.slow) for n in OPERATORS]
-)
+@pytest.mark.parametrize("name", fast(OPERATORS, registry.KINDS))
 def test_integers_are_the_default_float_of_the_same_numbers(name):
     """T28."""
     for dtype in ("int8", "uint8", "int32", "uint32"):

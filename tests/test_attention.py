@@ -15,6 +15,7 @@ from jax.sharding import AxisType, PartitionSpec
 import jsoftmax
 from experiments.structure import lowering
 from tests import tolerance, verify
+from tests.marks import slow
 
 COMPILE_LIGHTLY = "fast lane"
 P = PartitionSpec
@@ -22,10 +23,6 @@ attention = jsoftmax.dot_product_attention
 B, T, S, N, K, H, V = 2, 7, 11, 4, 2, 5, 3
 PRODUCT, SECOND = tolerance.Bound(32, 2), tolerance.Bound(256, 4)
 BLOCKS = [None, 3, (3, 4), (100, 4), (1, 1)]  # at once; queries; both, with a rest of each; keys; one by one
-
-
-def slow(*given):
-    return pytest.param(*given, marks=pytest.mark.slow)
 
 
 def normal(*shape, seed=0):
@@ -242,7 +239,7 @@ def test_loud_and_quiet_scores():
 
 
 @pytest.mark.parametrize("block", [None, (3, 4)], ids=str)
-@pytest.mark.parametrize("biased", [pytest.param(False, id="", marks=pytest.mark.slow), pytest.param(True, id="bias")])
+@pytest.mark.parametrize("biased", [slow(False, id=""), pytest.param(True, id="bias")])
 @pytest.mark.parametrize("beta", [np.inf, -np.inf, 0.0, -2.0])
 def test_limits_of_beta(beta, biased, block):
     """Whole numbers, so that products tie; among ties the biases tell."""
@@ -261,7 +258,7 @@ def test_of_a_key_that_is_minus_infinity():
     bias = np.where(np.arange(S) % 3 == 0, -np.inf, 0).astype(np.float32)
     found = program(("bias",), (3, 4), False)(None, G, G_Z, QUERY, KEY, VALUE, bias)
     hidden = program((), (3, 4), False)(np.isfinite(bias), G, G_Z, QUERY, KEY, VALUE)
-    verify.same((found[0], found[1][:3]), (hidden[0], hidden[1][:3]), PRODUCT, "−∞")
+    verify.assert_same((found[0], found[1][:3]), (hidden[0], hidden[1][:3]), PRODUCT, "−∞")
     assert np.all(np.asarray(found[1][3])[~np.isfinite(bias)] == 0)
     none = attention(QUERY, KEY, VALUE, bias=np.full(S, -np.inf, np.float32))
     assert not np.any(none)
@@ -381,9 +378,9 @@ def test_beside_jax():
     given = {"is_causal": True, "bias": BIAS, "mask": WHERE | (np.arange(S) == 0)}
     theirs = jax.nn.dot_product_attention(QUERY, KEY, normal(B, S, K, H), **given)
     ours = attention(QUERY, KEY, normal(B, S, K, H), is_causal=True, bias=BIAS, where=given["mask"])
-    verify.same(ours, theirs, PRODUCT, "jax.nn")
+    verify.assert_same(ours, theirs, PRODUCT, "jax.nn")
     one = jax.nn.dot_product_attention(QUERY[0], KEY[0], normal(B, S, K, H)[0])
-    verify.same(attention(QUERY[0], KEY[0], normal(B, S, K, H)[0]), one, PRODUCT, "without a batch")
+    verify.assert_same(attention(QUERY[0], KEY[0], normal(B, S, K, H)[0]), one, PRODUCT, "without a batch")
 
 
 def test_one_a_key_is_read_back():
@@ -392,7 +389,7 @@ def test_one_a_key_is_read_back():
     p = attention(QUERY, KEY, one, where=WHERE)
     z = np.einsum("btnh,bsnh->bnts", QUERY, np.repeat(KEY, N // K, 2))
     wanted = np.moveaxis(jsoftmax.softmax(z, beta=np.float32(H**-0.5), where=WHERE), 1, 2)
-    verify.same(p, wanted, PRODUCT, "softmax")
+    verify.assert_same(p, wanted, PRODUCT, "softmax")
     shares, any_key = np.float32(np.float64(p).sum(-1)), np.moveaxis(WHERE.any(-1), 1, 2)
     tolerance.check(shares, np.where(any_key, 1.0, 0.0), np.float32, tolerance.Bound(8), "sum")
 
@@ -430,7 +427,7 @@ def moved():
 @pytest.mark.parametrize("block", [slow(None), (3, 4), slow((100, 4))], ids=str)
 @pytest.mark.parametrize("how", ["forward over reverse", slow("reverse over reverse")])
 def test_derivatives_of_the_gradient(how, block):
-    """Forward over reverse, and reverse over reverse, which transposes it."""
+    """Reverse over reverse transposes the other."""
     every = tuple(range(5))
     gradient = jax.grad(functools.partial(scalar, block), every)
     along = lambda *a: sum(jnp.vdot(d, g) for d, g in zip(DIRECTION, gradient(*a), strict=True))  # noqa: E731
@@ -462,7 +459,7 @@ def all_gradients(block):
 def test_gradients_alone(of, block):
     """What is not differentiated is left out, and nothing else with it."""
     alone = jax.jit(jax.grad(functools.partial(scalar, block), of))(*ARGUMENTS)
-    verify.same(alone, all_gradients(block)[of], PRODUCT, "alone")
+    verify.assert_same(alone, all_gradients(block)[of], PRODUCT, "alone")
 
 
 # memory, programs --------------------------------------------------------------------------------------------------
@@ -526,19 +523,19 @@ def each():
 
 
 def test_under_vmap():
-    verify.same(jax.vmap(in_blocks)(*THREE), each(), PRODUCT, "vmap")
+    verify.assert_same(jax.vmap(in_blocks)(*THREE), each(), PRODUCT, "vmap")
 
 
 @pytest.mark.slow
 def test_under_scan_vmap_of_a_memory_and_without_jit():
     (q, k, v), wanted = THREE, each()
     found = jax.vmap(in_blocks, in_axes=(None, 0, 0))(q[0], k, v)[0]
-    verify.same(found, wanted[0], PRODUCT, "vmap of a memory")
+    verify.assert_same(found, wanted[0], PRODUCT, "vmap of a memory")
     _, found = jax.lax.scan(lambda c, a: (c, in_blocks(*a)), 0, THREE)
-    verify.same(found, wanted, PRODUCT, "scan")
+    verify.assert_same(found, wanted, PRODUCT, "scan")
     with jax.disable_jit():
         alone = attention(QUERY, KEY, VALUE, is_causal=True)
-    verify.same(alone, wanted[0], PRODUCT, "without jit")
+    verify.assert_same(alone, wanted[0], PRODUCT, "without jit")
 
 
 # devices -----------------------------------------------------------------------------------------------------------
@@ -561,7 +558,7 @@ def test_batch_and_heads_over_devices(kind):
         placed = [jax.device_put(a, where) for a in (QUERY, KEY, VALUE)]
         found = value_and_pulled(in_blocks, jax.device_put(G, where))(*placed)
     assert found[0].sharding.is_equivalent_to(where, 4)
-    verify.same(jax.device_get(found), wanted, PRODUCT, str(kind))
+    verify.assert_same(jax.device_get(found), wanted, PRODUCT, str(kind))
 
 
 @pytest.mark.parametrize("check", [True, slow(False)])
@@ -573,7 +570,7 @@ def test_inside_shard_map(check):
     own, shared = P("data", "queries"), P("data")
     spread = jax.shard_map(f, mesh=mesh, in_specs=(own, shared, shared), out_specs=(own, own), check_vma=check)
     g, given = (G[:, :t], G_Z[:, :t]), (QUERY[:, :t], KEY, VALUE)
-    verify.same(value_and_pulled(spread, g)(*given), value_and_pulled(f, g)(*given), PRODUCT, "shard_map")
+    verify.assert_same(value_and_pulled(spread, g)(*given), value_and_pulled(f, g)(*given), PRODUCT, "shard_map")
 
 
 @pytest.mark.parametrize("platform", lowering.PLATFORMS)

@@ -30,6 +30,7 @@ from experiments.benchmarks import (
 from experiments.benchmarks.operators import CASES
 from experiments.benchmarks.programs import GRADIENT, IN_PLACE, OURS, TORCH, VALUE, YARDSTICK, Key, Program
 from experiments.benchmarks.workloads import BY_NAME, INTEGER, LINEAR, WORKLOADS, Workload
+from tests.marks import slow
 
 EXPERIMENT = benchmark
 COMPILE_LIGHTLY = True
@@ -45,7 +46,7 @@ def as_a_user():
         yield
 
 
-@pytest.fixture(scope="module", params=[pytest.param("smoke", marks=pytest.mark.slow), "committed"])
+@pytest.fixture(scope="module", params=[slow("smoke"), "committed"])
 def rows(request):
     directory = COMMITTED if request.param == "committed" else request.getfixturevalue("smoke")
     return [row for path in sorted(directory.glob("*.csv")) for row in results.read(path)]

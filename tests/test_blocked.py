@@ -8,6 +8,7 @@ import pytest
 import jsoftmax
 from jsoftmax._partition import blocked
 from tests import bounds, inputs, oracle, registry
+from tests.marks import slow
 
 P = jax.sharding.PartitionSpec
 WITH_LABELS = "softmax_cross_entropy", "softmax_cross_entropy_with_integer_labels"
@@ -84,7 +85,7 @@ def test_what_it_suits():
     assert not blocked.suits(jax.ShapeDtypeStruct((4, 200), jnp.float32), None, (1,))
 
 
-@pytest.mark.parametrize("name", [pytest.param("logsumexp", marks=pytest.mark.slow), "log_softmax", registry.INTEGER])
+@pytest.mark.parametrize("name", [slow("logsumexp"), "log_softmax", registry.INTEGER])
 def test_nothing_of_the_size_of_the_logits(name):
     x = jax.ShapeDtypeStruct((64, 4096), np.float32)
     labels = [jax.ShapeDtypeStruct((64,), np.int32)] if name == registry.INTEGER else []

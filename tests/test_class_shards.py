@@ -14,6 +14,7 @@ from jax.sharding import AxisType, PartitionSpec
 
 import jsoftmax
 from tests import bounds, inputs, oracle, registry, tolerance
+from tests.marks import slow
 from tests.test_transforms import NESTINGS, check, operator, pull, tangent
 
 P = PartitionSpec
@@ -184,7 +185,7 @@ def _of_labels(x, labels):
 X = SPLIT.x(np.float32)
 
 
-WIDTHS = [np.uint8, np.int8, *(pytest.param(d, marks=pytest.mark.slow) for d in (np.uint32, np.int16))]
+WIDTHS = [np.uint8, np.int8, *(slow(d) for d in (np.uint32, np.int16))]
 
 
 @pytest.mark.parametrize("dtype", WIDTHS, ids=np.dtype)

@@ -11,6 +11,7 @@ from jax.sharding import AxisType, PartitionSpec
 
 import jsoftmax
 from tests import tolerance, verify
+from tests.marks import slow
 
 COMPILE_LIGHTLY = "fast lane"
 N, M, D = 6, 9, 4
@@ -42,7 +43,7 @@ def check(found, expected, what):
     tolerance.check(found, np.asarray(expected), np.float32, VALUE, what, scale=np.abs(expected).max() + 8)
 
 
-OF_EACH = pytest.param(np.linspace(1, 30, N), marks=pytest.mark.slow)
+OF_EACH = slow(np.linspace(1, 30, N))
 
 
 @pytest.mark.parametrize("beta", [1.0, 20.0, -3.0, 0.0, OF_EACH], ids=["1", "20", "-3", "0", "of each"])
@@ -77,7 +78,7 @@ def value_and_bars(f, *given):
     return jax.jit(jax.value_and_grad(f, tuple(range(len(given)))))(*given)
 
 
-@pytest.mark.parametrize("reduction", [pytest.param("sum", marks=pytest.mark.slow), "mean"])
+@pytest.mark.parametrize("reduction", [slow("sum"), "mean"])
 def test_both_ways(reduction):
     """With a learned β; with a mask the same by another way, and weights that leave out a query."""
     q, d = problem(N)
@@ -90,19 +91,19 @@ def test_both_ways(reduction):
     found = value_and_bars(lambda q, d, b: both(q, d, beta=b), q, d, b)
     check(found[0], (w * of_each).sum() / (w.sum() if reduction == "mean" else 1), reduction)
     kept = np.ones((N, N), bool)
-    verify.same(value_and_bars(lambda q, d, b: both(q, d, beta=b, where=kept), q, d, b), found, GRADIENT, "mask")
+    verify.assert_same(value_and_bars(lambda q, d, b: both(q, d, beta=b, where=kept), q, d, b), found, GRADIENT, "mask")
 
     def plain(q, d, b):
         z = b * (q / jnp.linalg.norm(q, axis=1, keepdims=True)) @ (d / jnp.linalg.norm(d, axis=1, keepdims=True)).T
         each = -(jnp.diag(jax.nn.log_softmax(z, 1)) + jnp.diag(jax.nn.log_softmax(z, 0))) / 2
         return jnp.sum(w * each) / (w.sum() if reduction == "mean" else 1)
 
-    verify.same(found, value_and_bars(plain, q, d, b), GRADIENT, "autodiff")
+    verify.assert_same(found, value_and_bars(plain, q, d, b), GRADIENT, "autodiff")
 
 
-@pytest.mark.parametrize("masked", [False, pytest.param(True, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("symmetric", [True, pytest.param(False, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("check_vma", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("masked", [False, slow(True)])
+@pytest.mark.parametrize("symmetric", [True, slow(False)])
+@pytest.mark.parametrize("check_vma", [True, slow(False)])
 def test_documents_of_all_devices(symmetric, masked, check_vma):
     q, d = problem(N)
     where = (np.random.default_rng(1).random((N, N)) < 0.7) | np.eye(N, dtype=bool) if masked else None
@@ -115,7 +116,7 @@ def test_documents_of_all_devices(symmetric, masked, check_vma):
     g = np.linspace(0.5, 1.5, N).astype(np.float32)
     found = value_and_bars(lambda q, d, b: jnp.vdot(g, spread(q, d, b, *masks)), q, d, np.float32(5))
     whole = value_and_bars(lambda q, d, b: jnp.vdot(g, f(q, d, beta=b, where=where)), q, d, np.float32(5))
-    verify.same(found, whole, GRADIENT, "devices")
+    verify.assert_same(found, whole, GRADIENT, "devices")
 
 
 def test_no_length_and_no_number():

@@ -13,6 +13,7 @@ from mpmath import mp, mpf
 
 import jsoftmax
 from tests import oracle, tolerance, verify
+from tests.marks import fast, slow
 
 COMPILE_LIGHTLY = "fast lane"
 ENTROPY, DIVERGENCE = tolerance.Bound(8, 2), tolerance.Bound(24, 4)
@@ -20,7 +21,6 @@ GRADIENT, SLOPE = tolerance.Bound(32, 4), tolerance.Bound(48, 6)
 UNIT = tolerance.Bound(6, 2)  # β ΔE rounds
 BETAS = (1.0, 0.37, -1.3, 7.5)
 INF, NAN = np.inf, np.nan
-SLOW = pytest.mark.slow
 kl = jsoftmax.kl_divergence
 
 
@@ -166,10 +166,10 @@ def near(x, size, offset=0.0):
     return jnp.asarray((x + noise + offset).astype(x.dtype))
 
 
-@pytest.mark.parametrize("beta", [b if b in (1.0, -1.3) else pytest.param(b, marks=SLOW) for b in BETAS])
+@pytest.mark.parametrize("beta", [b if b in (1.0, -1.3) else slow(b) for b in BETAS])
 @pytest.mark.parametrize(
     "size",
-    [1e-6, pytest.param(1e-4, marks=SLOW), pytest.param(1e-2, marks=SLOW), 1.0, 30.0],
+    [1e-6, slow(1e-4), slow(1e-2), 1.0, 30.0],
     ids=lambda size: f"{size:g} apart",
 )
 def test_divergence_and_its_gradients(size, beta):
@@ -192,8 +192,8 @@ def test_divergence_does_not_see_an_offset():
         ([0, -40], [0, -41]),
         ([0, -30], [0, -100]),  # q underflows where p counts
         ([0, -80], [0, -80.6]),
-        pytest.param([0, 0.1, -50], [1e-5, 0.1, -80], marks=SLOW),  # near where both are large, far in the tail
-        pytest.param([0, -60, -2], [-60, 0, -2], marks=SLOW),  # far everywhere
+        slow([0, 0.1, -50], [1e-5, 0.1, -80]),  # near where both are large, far in the tail
+        slow([0, -60, -2], [-60, 0, -2]),  # far everywhere
     ],
     ids=str,
 )
@@ -362,7 +362,7 @@ def test_second_order_of_the_entropy():
     "f",
     [
         lambda x, y, b: kl(x, y, beta=b),
-        pytest.param(lambda x, y, b: jsoftmax.entropy(x, beta=b) + jsoftmax.free_energy(y, beta=b), marks=SLOW),
+        slow(lambda x, y, b: jsoftmax.entropy(x, beta=b) + jsoftmax.free_energy(y, beta=b)),
         lambda x, y, b: jsoftmax.bernoulli_unit(x, beta=b) * jsoftmax.boltzmann(y, beta=b),
     ],
     ids=["divergence", "entropy and free energy", "unit and Boltzmann"],
@@ -376,7 +376,7 @@ def test_forward_mode(f):
     wanted = sum(np.vdot(np.float64(a), np.float64(b)) for a, b in zip(bars, along, strict=True))
     with jsoftmax.forward_mode():
         same, moved = jax.jit(functools.partial(jax.jvp, f))(point, along)
-    verify.same(same, value, tolerance.Bound(8), "value")
+    verify.assert_same(same, value, tolerance.Bound(8), "value")
     tolerance.check(jnp.vdot(g, moved), np.float64(wanted), np.float32, SLOPE, "jvp", scale=np.abs(g).sum() * 4)
 
 
@@ -453,7 +453,7 @@ def test_free_energy_at_its_limits():
     assert np.isnan(jsoftmax.boltzmann(jnp.array([0.0, -INF, 1.0, 2.0]))).all()
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, pytest.param(np.int8, marks=SLOW)])
+@pytest.mark.parametrize("dtype", [np.uint8, slow(np.int8)])
 def test_integers_without_a_negative(dtype):
     e = np.array([np.iinfo(dtype).min, np.iinfo(dtype).max, 3], dtype)
     assert np.array_equal(jsoftmax.boltzmann(e, beta=0.01), jsoftmax.boltzmann(e.astype(np.float32), beta=0.01))
@@ -531,15 +531,15 @@ OPERATORS = {
 QUICK = ("kl_divergence", "bernoulli_unit")
 
 
-def fast(*names):
-    return pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in names else SLOW) for n in OPERATORS])
+def first(*names):
+    return pytest.mark.parametrize("name", fast(OPERATORS, names))
 
 
 IN_FLOAT32 = ("entropy", "kl_divergence")
 OTHER = np.asarray(near(PLAIN, 0.5))
 
 
-@fast("entropy", "bernoulli_unit")
+@first("entropy", "bernoulli_unit")
 def test_half_precision_is_float32_inside(name):
     f = OPERATORS[name]
     x, y = PLAIN.astype(ml_dtypes.bfloat16), OTHER.astype(ml_dtypes.bfloat16)
@@ -552,30 +552,28 @@ def test_half_precision_is_float32_inside(name):
         tolerance.check(a, np.float64(e), a.dtype, GRADIENT, name, scale=np.abs(e).max())
 
 
-@fast("bernoulli_unit")
+@first("bernoulli_unit")
 def test_batches_and_programs(name):
     """Under vmap, the whole under jit, by temperature: the same numbers."""
     f = OPERATORS[name]
     whole = f(PLAIN, OTHER, beta=2.0)
-    verify.same(jax.jit(lambda x, y, b: f(x, y, beta=b))(PLAIN, OTHER, 2.0), whole, GRADIENT, "jit")
-    verify.same(jax.vmap(lambda x, y, b: f(x, y, beta=b))(PLAIN, OTHER, jnp.full(4, 2.0)), whole, GRADIENT, "vmap")
-    verify.same(f(PLAIN, OTHER, temperature=0.5), whole, GRADIENT, "temperature")
+    verify.assert_same(jax.jit(lambda x, y, b: f(x, y, beta=b))(PLAIN, OTHER, 2.0), whole, GRADIENT, "jit")
+    verify.assert_same(jax.vmap(lambda x, y, b: f(x, y, beta=b))(PLAIN, OTHER, jnp.full(4, 2.0)), whole, GRADIENT, "vmap")
+    verify.assert_same(f(PLAIN, OTHER, temperature=0.5), whole, GRADIENT, "temperature")
 
 
-@pytest.mark.parametrize(
-    "name", [n if n == "kl_divergence" else pytest.param(n, marks=SLOW) for n in OPERATORS if n != "bernoulli_unit"]
-)
+@pytest.mark.parametrize("name", [n if n == "kl_divergence" else slow(n) for n in OPERATORS if n != "bernoulli_unit"])
 def test_axes(name):
     """Another axis, several: the same numbers."""
     f, rows = OPERATORS[name], name != "boltzmann"
     whole = f(PLAIN, OTHER, beta=2.0)
     across = f(PLAIN.T, OTHER.T, axis=0, beta=2.0)
-    verify.same(across if rows else across.T, whole, GRADIENT, "axis 0")
+    verify.assert_same(across if rows else across.T, whole, GRADIENT, "axis 0")
     both = f(PLAIN.reshape(4, 2, 2), OTHER.reshape(4, 2, 2), axis=(1, 2), beta=2.0)
-    verify.same(both.reshape(whole.shape), whole, GRADIENT, "two axes")
+    verify.assert_same(both.reshape(whole.shape), whole, GRADIENT, "two axes")
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=SLOW) for n in OPERATORS if n != "bernoulli_unit"])
+@pytest.mark.parametrize("name", [slow(n) for n in OPERATORS if n != "bernoulli_unit"])
 def test_kept_axes_and_bases(name):
     f = OPERATORS[name]
     whole = f(PLAIN, OTHER, beta=2.0)
@@ -583,10 +581,10 @@ def test_kept_axes_and_bases(name):
         kept = f(PLAIN, OTHER, beta=jnp.full((4, 1), 2.0), keepdims=True)
         assert kept.shape == (4, 1) and np.array_equal(kept[:, 0], whole)
     if "base" in jsoftmax.__dict__[name].__annotations__:
-        verify.same(f(PLAIN, OTHER, base=np.exp(2.0)), whole, GRADIENT, "base")
+        verify.assert_same(f(PLAIN, OTHER, base=np.exp(2.0)), whole, GRADIENT, "base")
 
 
-@fast("boltzmann", "free_energy", "bernoulli_unit")
+@first("boltzmann", "free_energy", "bernoulli_unit")
 def test_no_beta_compiles_anew(name):
     traced = []
 
@@ -600,10 +598,8 @@ def test_no_beta_compiles_anew(name):
     assert len(traced) == 1
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=() if n in QUICK else SLOW) for n in OPERATORS if n != "bernoulli_unit"]
-)
-@pytest.mark.parametrize("check_vma", [True, pytest.param(False, marks=SLOW)])
+@pytest.mark.parametrize("name", fast([n for n in OPERATORS if n != "bernoulli_unit"], QUICK))
+@pytest.mark.parametrize("check_vma", [True, slow(False)])
 def test_classes_of_several_devices(name, check_vma):
     P = PartitionSpec(None, "model")
     mesh = jax.make_mesh((2,), ("model",), axis_types=(AxisType.Auto,))
@@ -625,7 +621,7 @@ def test_classes_of_several_devices(name, check_vma):
 
         return jax.jit(jax.value_and_grad(of, (0, 1, 2)))(PLAIN, OTHER, np.float32(1.3))
 
-    verify.same(loss(spread), loss(lambda x, y, b: f(x, y, beta=b)), GRADIENT, name)
+    verify.assert_same(loss(spread), loss(lambda x, y, b: f(x, y, beta=b)), GRADIENT, name)
 
 
 def test_what_is_saved():

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 import jsoftmax
 from tests import tolerance, verify
+from tests.marks import slow
 
 COMPILE_LIGHTLY = "fast lane"
 loss, log_prob = jsoftmax.hierarchical_softmax_loss, jsoftmax.hierarchical_log_prob
@@ -147,7 +148,7 @@ def exact(x, w, b, labels, beta):
 @pytest.mark.parametrize("beta", [1.0, -2.0, 0.5, 16.0])
 @pytest.mark.parametrize(
     "dtype",
-    [np.float32, ml_dtypes.bfloat16, pytest.param(np.float64, marks=pytest.mark.slow)],
+    [np.float32, ml_dtypes.bfloat16, slow(np.float64)],
     ids=lambda d: np.dtype(d).name,
 )
 def test_losses(beta, dtype):
@@ -162,7 +163,7 @@ def test_losses(beta, dtype):
         tolerance.check(losses, expected, wide, bound, "hierarchical loss", gap=gap)
 
 
-@pytest.mark.parametrize("beta", [pytest.param(None, marks=pytest.mark.slow), 1.7, -0.3, 0.0, 40.0])
+@pytest.mark.parametrize("beta", [slow(None), 1.7, -0.3, 0.0, 40.0])
 def test_the_probabilities_of_all_classes_sum_to_1(beta):
     """S01, whatever the parameters are."""
     rng = np.random.default_rng(1)
@@ -273,7 +274,7 @@ def test_gradients(beta):
     assert np.all(alone[rested] == 0) and np.abs(alone).max() > 0
 
 
-@pytest.mark.parametrize("outer", [pytest.param("reverse", marks=pytest.mark.slow), "forward"])
+@pytest.mark.parametrize("outer", [slow("reverse"), "forward"])
 def test_second_order(outer):
     """Of the loss as of the sum over all classes, which is made of other operators."""
     x, w, b, labels = layer(n=3)
@@ -298,7 +299,7 @@ def test_forward_mode_scan_and_remat():
     with jsoftmax.forward_mode():
         moved = jax.jit(lambda w: jax.jvp(f, (w,), (jnp.ones_like(w),))[1])(w)
     tolerance.check(moved, np.float64(bar).sum(), np.float32, tolerance.Bound(64), "forward", scale=np.abs(bar).sum())
-    verify.same(jax.jit(jax.grad(jax.checkpoint(f)))(w), bar, tolerance.Bound(8), "remat")
+    verify.assert_same(jax.jit(jax.grad(jax.checkpoint(f)))(w), bar, tolerance.Bound(8), "remat")
 
     def step(w, _):
         return w - 0.5 * jax.grad(f)(w), f(w)
@@ -398,8 +399,8 @@ def exact_of_many(x, w, b, beta):
     return log_p
 
 
-@pytest.mark.parametrize("beta", [1.0, pytest.param(-2.0, marks=pytest.mark.slow), 8.0])
-@pytest.mark.parametrize("dtype", [np.float32, pytest.param(ml_dtypes.bfloat16, marks=pytest.mark.slow)], ids=str)
+@pytest.mark.parametrize("beta", [1.0, slow(-2.0), 8.0])
+@pytest.mark.parametrize("dtype", [np.float32, slow(ml_dtypes.bfloat16)], ids=str)
 def test_softmaxes_at_the_nodes(beta, dtype):
     x, w, b, labels = many(dtype)
     expected = exact_of_many(x, w, b, beta)

@@ -15,6 +15,7 @@ from jax.sharding import AxisType, PartitionSpec
 import jsoftmax
 from jsoftmax._ops import hopfield
 from tests import tolerance, verify
+from tests.marks import slow
 
 COMPILE_LIGHTLY = "fast lane"
 M, D, N = 3, 16, 5
@@ -55,15 +56,12 @@ def at_once(s, w, theta):
 # weights and energy ------------------------------------------------------------------------------------------------
 
 
-SLOW = pytest.mark.slow
-
-
 @pytest.mark.parametrize(
     "dtype",
     [
         pytest.param(np.float32, id="float32"),
-        pytest.param(np.int8, id="int8", marks=SLOW),
-        pytest.param(ml_dtypes.bfloat16, id="bfloat16", marks=SLOW),
+        slow(np.int8, id="int8"),
+        slow(ml_dtypes.bfloat16, id="bfloat16"),
     ],
 )
 def test_hebbs_rule(rng, dtype):
@@ -77,10 +75,10 @@ def test_the_gradient_of_hebbs_rule(rng):
     x, g = rng.standard_normal((M, D)).astype(np.float32), rng.standard_normal((D, D)).astype(np.float32)
     bar = jax.grad(lambda x: jnp.vdot(g, jsoftmax.hopfield_weights(x)))(x)
     off = np.float64(g) * (1 - np.eye(D))
-    verify.same(bar, np.float64(x) @ (off + off.T) / D, BOUND, "patterns")
+    verify.assert_same(bar, np.float64(x) @ (off + off.T) / D, BOUND, "patterns")
 
 
-@pytest.mark.parametrize("theta", [pytest.param(None, marks=SLOW), pytest.param(0.5, marks=SLOW), "each"])
+@pytest.mark.parametrize("theta", [slow(None), slow(0.5), "each"])
 def test_energy_and_its_derivatives(rng, theta):
     w = rng.standard_normal((D, D))
     w = (w + w.T).astype(np.float32)
@@ -90,19 +88,19 @@ def test_energy_and_its_derivatives(rng, theta):
     f = lambda s, w, theta=None: jsoftmax.hopfield_energy(s, w, threshold=theta)  # noqa: E731
     value, bars = jax.jit(lambda g, *a: (f(*a), jax.vjp(f, *a)[1](g)))(g, *arguments)
     here = 0.0 if theta is None else np.float64(theta)
-    verify.same(value, energy(s, w, here), BOUND, "energy")
+    verify.assert_same(value, energy(s, w, here), BOUND, "energy")
     s, w, g = np.float64(s), np.float64(w), np.float64(g)
     by_threshold = np.einsum("ab,abi->i", g, s)
     expected = [g[..., None] * (here - s @ w), -0.5 * np.einsum("ab,abi,abj->ij", g, s, s), by_threshold]
     if np.ndim(here) == 0:
         expected[2] = by_threshold.sum()
     for bar, e, what in zip(bars, expected, ("state", "weights", "threshold"), strict=False):
-        verify.same(bar, e, BOUND, what)
+        verify.assert_same(bar, e, BOUND, what)
     curvature = jax.jit(jax.hessian(lambda s: f(s, np.float32(w))))(np.float32(s[0, 0]))
-    verify.same(curvature, -w, BOUND, "curvature")
+    verify.assert_same(curvature, -w, BOUND, "curvature")
     along = jax.jit(lambda s, d: jax.jvp(lambda s: f(s, *arguments[1:]), (s,), (d,))[1])
     moved = along(arguments[0], np.ones_like(arguments[0]))
-    verify.same(moved, (here - s @ w).sum(-1), BOUND, "forward")
+    verify.assert_same(moved, (here - s @ w).sum(-1), BOUND, "forward")
 
 
 def test_energy_in_half_precision_and_in_float64(rng):
@@ -124,7 +122,7 @@ SWEEPS = itertools.product((None, 1, "each"), (np.int8, np.float32, ml_dtypes.bf
 
 @pytest.mark.parametrize(
     ("theta", "dtype"),
-    [pytest.param(*c, id=f"{c[0]}-{np.dtype(c[1]).name}", marks=() if c in FAST else SLOW) for c in SWEEPS],
+    [pytest.param(*c, id=f"{c[0]}-{np.dtype(c[1]).name}", marks=() if c in FAST else pytest.mark.slow) for c in SWEEPS],
 )
 def test_a_sweep(rng, theta, dtype):
     """In each order; units whose field is 0, and such as are not known."""

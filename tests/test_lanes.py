@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from tests import bounds, inputs, registry
+from tests.marks import slow
 from tests.registry import CASES, Case, Sample
 
 COMPILE_LIGHTLY = True
@@ -26,7 +27,7 @@ OPERATORS = pytest.mark.parametrize("case", CASES, ids=registry.label)
 SOME = registry.first()
 HALVES = pytest.mark.parametrize(
     "dtype",
-    [pytest.param(ml_dtypes.bfloat16, id="bfloat16"), pytest.param(np.float16, id="float16", marks=pytest.mark.slow)],
+    [pytest.param(ml_dtypes.bfloat16, id="bfloat16"), slow(np.float16, id="float16")],
 )
 MASKED = ("mask on garbage", "mask on holes", "mask")
 UNMASKED = ("holes", "empty row", "normal")

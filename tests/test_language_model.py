@@ -12,6 +12,7 @@ from experiments import _language_training as training
 from experiments import _layer_costs, _text, _transformer, language_model
 from experiments._language_table import difference, table
 from experiments._results import numbers, plain
+from tests.marks import slow
 
 EXPERIMENT = language_model
 COMMITTED = Path(language_model.__file__).parent / "results"
@@ -245,7 +246,7 @@ def test_costs_are_complete(results):
 
 @pytest.mark.parametrize(
     "blocks",
-    [{"16": 16}, pytest.param({"default": None, "16": 16, "48×16": (48, 16)}, marks=pytest.mark.slow)],
+    [{"16": 16}, slow({"default": None, "16": 16, "48×16": (48, 16)})],
     ids=len,
 )
 def test_the_measured_programs_compute_the_same(blocks):

@@ -12,13 +12,10 @@ import pytest
 import jsoftmax
 from tests import inputs, oracle, tolerance
 from tests.laws import ACTIVATIONS, INTEGER, apply, same_bits
+from tests.marks import slow
 
 COMPILE_LIGHTLY = "fast lane"
 OPERATORS = (*ACTIVATIONS, "softmax_cross_entropy", INTEGER)
-
-
-def slow(value):
-    return pytest.param(value, marks=pytest.mark.slow)
 
 
 MASKED = pytest.mark.parametrize("name", OPERATORS)

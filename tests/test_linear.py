@@ -17,6 +17,7 @@ import pytest
 
 import jsoftmax
 from tests import bounds, inputs, oracle, registry, tolerance
+from tests.marks import fast
 from tests.test_structure import equations
 
 COMPILE_LIGHTLY = "fast lane"
@@ -56,13 +57,8 @@ def check_products(x, w, bars, exact, sample, what):
     tolerance.check(bars[1], exact["weight"], np.float32, PRODUCT, f"weight, {what}", scale=scale, gap=gap)
 
 
-def fast(given, kept):
-    """Those `kept` for the fast lane, the others slow."""
-    return [a if a in kept else pytest.param(a, marks=pytest.mark.slow) for a in given]
-
-
 def marked(given, kept):
-    """The same of several arguments."""
+    """The form of each, several arguments, those not among `kept` slow."""
     return [pytest.param(*a, marks=() if a in kept else pytest.mark.slow, id="-".join(map(str, a))) for a in given]
 
 

@@ -10,6 +10,7 @@ import pytest
 
 import jsoftmax
 from tests import inputs, oracle, tolerance
+from tests.marks import fast
 from tests.test_linear import (
     PLANS,
     PRODUCT,
@@ -18,7 +19,6 @@ from tests.test_linear import (
     arguments,
     assert_close,
     cotangents,
-    fast,
     gradients,
     layer,
     loss,

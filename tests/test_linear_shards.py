@@ -13,7 +13,8 @@ import pytest
 from jax.sharding import AxisType, PartitionSpec
 
 from tests import inputs, oracle, tolerance
-from tests.test_linear import ROUNDED, arguments, assert_close, cotangents, fast, layer, loss
+from tests.marks import fast, slow
+from tests.test_linear import ROUNDED, arguments, assert_close, cotangents, layer, loss
 
 COMPILE_LIGHTLY = True
 P = PartitionSpec
@@ -119,7 +120,7 @@ def test_shard_map_of_reverse(plan):
         tolerance.check(a, b, np.float32, ROUNDED, "gradient", scale=np.abs(b).max(), gap=8.0)
 
 
-@pytest.mark.parametrize("plan", ["tokens", pytest.param("both", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("plan", ["tokens", slow("both")])
 def test_confident_tokens(plan):
     """The label's device has the peak: 2e-9 survives in value and gradient, wherever it is."""
     exact = (V - 1) * np.exp(-20.0)
@@ -167,7 +168,7 @@ ORDERS = [*itertools.product(("tokens", "both"), (True, False), ("forward", "rev
 
 @pytest.mark.parametrize("form", fast(ORDERS, [("tokens", False, "forward")]), ids=str)
 def test_second_order(form):
-    """Forward over reverse and its transpose, in all arguments, against differences of exact cotangents."""
+    """Forward over reverse or its transpose, in all arguments, against differences of exact cotangents."""
     plan, check_vma, outer = form
     with jax.enable_x64(True):
         given, rest = of_sharded_classes(np.float64)

@@ -17,6 +17,7 @@ from jax.sharding import PartitionSpec
 import jsoftmax
 from jsoftmax._ops import margin
 from tests import tolerance, verify
+from tests.marks import slow
 
 COMPILE_LIGHTLY = "fast lane"
 P = PartitionSpec
@@ -32,10 +33,6 @@ FORMS = {  # loss: (its m1, m2, m3, extension, what |x| and |w| are divided out)
     "large_margin_softmax_loss": (4, 0, 0, "staircase", (False, False), 1),
     "combined_margin_loss": (1, 0.5, 0, "cosine", (True, True), 64),
 }
-
-
-def slow(*given):
-    return pytest.param(*given, marks=pytest.mark.slow)
 
 
 def problem(n=N, c=C, d=D, dtype=np.float32, seed=0):
@@ -262,7 +259,7 @@ def test_straight_through():
         return jax.jit(jax.grad(loss, (0, 1, 2)))(x, w, 0.5)
 
     expected, (*found, of_margin) = through(x, w), gradient("straight_through")
-    verify.same(found, expected, GRADIENT, "through")
+    verify.assert_same(found, expected, GRADIENT, "through")
     exact = gradient("exact")
     assert min(np.abs(a - b).max() for a, b in zip(exact[:2], expected, strict=True)) > 0.01
     assert of_margin == 0 and exact[2] != 0

@@ -14,7 +14,8 @@ from jax.sharding import AxisType, PartitionSpec
 
 import jsoftmax
 from tests import tolerance, verify
-from tests.test_margin import FORMS, GRADIENT, C, D, N, W, Y, problem, slow
+from tests.marks import slow
+from tests.test_margin import FORMS, GRADIENT, C, D, N, W, Y, problem
 
 COMPILE_LIGHTLY = "fast lane"
 P = PartitionSpec
@@ -36,7 +37,7 @@ def test_blocks(name, block):
     x, w, y = problem()
     loss = functools.partial(getattr(jsoftmax, name), labels=y, scale=4.0)
     of = lambda **more: value_and_bars(lambda x, w: loss(x, w, **more), x, w)  # noqa: E731
-    verify.same(of(block_size=block), of(), GRADIENT, name)
+    verify.assert_same(of(block_size=block), of(), GRADIENT, name)
 
 
 @pytest.mark.parametrize("block", [(3, 4), slow(None)], ids=str)
@@ -52,7 +53,7 @@ def test_smoothed_it_is_the_cross_entropy_of_its_logits(block):
     g = lambda x, w, e, given: cross_entropy(  # noqa: E731
         jsoftmax.margin_logits(x, w, y, **given), y, label_smoothing=e
     )
-    verify.same(value_and_bars(f, x, w, share, given), value_and_bars(g, x, w, share, given), GRADIENT, "smoothed")
+    verify.assert_same(value_and_bars(f, x, w, share, given), value_and_bars(g, x, w, share, given), GRADIENT, "smoothed")
 
 
 def test_cosines_of_rows_on_which_nothing_depends():
@@ -74,7 +75,7 @@ def test_reductions(reduction, block):
     f = functools.partial(jsoftmax.arcface_loss, labels=y, scale=4.0, ignore_label=-100)
     short = lambda x, w: f(x, w, weights=c, reduction=reduction, block_size=block)  # noqa: E731
     long = lambda x, w: jnp.vdot(kept, f(x, w)) / (kept.sum() if reduction == "mean" else 1)  # noqa: E731
-    verify.same(*(jax.jit(jax.value_and_grad(h, (0, 1)))(x, w) for h in (short, long)), GRADIENT, reduction)
+    verify.assert_same(*(jax.jit(jax.value_and_grad(h, (0, 1)))(x, w) for h in (short, long)), GRADIENT, reduction)
 
 
 @pytest.mark.parametrize("check", [True, slow(False)])
@@ -99,7 +100,7 @@ def test_classes_over_devices(name, check):
         return jax.jit(jax.value_and_grad(total, (0, 1, 2), has_aux=True))(x, w, np.float32(4))
 
     ((found, losses), bars), ((wanted, _), expected) = of(spread), of(whole)
-    verify.same((found, bars), (wanted, expected), GRADIENT, name)
+    verify.assert_same((found, bars), (wanted, expected), GRADIENT, name)
     assert np.isnan(losses[2])
 
 
@@ -118,7 +119,7 @@ def test_batches_and_classes_on_an_explicit_mesh():
         z = jax.jit(jsoftmax.cosine_logits)(*placed[:2])
     assert found[0].sharding.spec == P("data")
     wanted = loss(x, w, y), jax.grad(lambda x, w: loss(x, w, y).sum(), (0, 1))(x, w)
-    verify.same(jax.device_get((found, z)), (wanted, jsoftmax.cosine_logits(x, w)), GRADIENT, "Explicit")
+    verify.assert_same(jax.device_get((found, z)), (wanted, jsoftmax.cosine_logits(x, w)), GRADIENT, "Explicit")
 
 
 @pytest.mark.parametrize("block", [(4, 3), slow(None)], ids=str)
@@ -134,7 +135,7 @@ def test_the_nearest_center_counts(block):
         return one(x, of_row, y)
 
     f = lambda x, w: jsoftmax.arcface_loss(x, w, y, scale=4.0, block_size=block)  # noqa: E731
-    verify.same(value_and_bars(f, x, centers), value_and_bars(chosen, x, centers), GRADIENT, "centers")
+    verify.assert_same(value_and_bars(f, x, centers), value_and_bars(chosen, x, centers), GRADIENT, "centers")
     z = jsoftmax.cosine_logits(x, centers)
     assert np.array_equal(z, jsoftmax.cosine_logits(x, w).reshape(N, 8, 3).max(-1))
 
@@ -149,7 +150,7 @@ def test_candidates():
     b = np.linspace(-1, 1, C).astype(np.float32)
     loss = jsoftmax.large_margin_softmax_loss
     found = value_and_bars(lambda x, w, b: loss(x, w, y, candidates=drawn, bias=b), x, w, b)
-    verify.same(found, value_and_bars(lambda x, w, b: loss(x, w[ids], places, bias=b[ids]), x, w, b), GRADIENT, "bias")
+    verify.assert_same(found, value_and_bars(lambda x, w, b: loss(x, w[ids], places, bias=b[ids]), x, w, b), GRADIENT, "bias")
     few = jsoftmax.Candidates(np.array([0, 5, 3]), np.zeros(C))
     losses = jsoftmax.arcface_loss(x, w, y, candidates=few)
     assert np.array_equal(np.isnan(losses), ~np.isin(y, [0, 5, 3]))
@@ -165,7 +166,7 @@ def test_candidates_with_several_centers():
     places = np.argsort(half.ids)[y]
     found = value_and_bars(lambda x, w: jsoftmax.arcface_loss(x, w, y, scale=4.0, candidates=half), x, centers)
     wanted = value_and_bars(lambda x, w: jsoftmax.arcface_loss(x, w[half.ids], places, scale=4.0), x, centers)
-    verify.same(found, wanted, GRADIENT, "centers")
+    verify.assert_same(found, wanted, GRADIENT, "centers")
 
 
 @pytest.mark.slow
@@ -184,7 +185,7 @@ def test_candidates_of_each_device():
     spread = jax.shard_map(f, mesh=mesh, in_specs=(P(), P("model"), P("model")), out_specs=P())
     found = value_and_bars(lambda x, w: spread(x, w, ids), x, w)
     wanted = value_and_bars(lambda x, w: jsoftmax.arcface_loss(x, w[everywhere], places, scale=4.0), x, w)
-    verify.same(found, wanted, GRADIENT, "ids")
+    verify.assert_same(found, wanted, GRADIENT, "ids")
 
 
 def test_labels_are_included_exactly_and_the_others_evenly():
@@ -287,7 +288,7 @@ def test_forward_mode_and_vmap():
     total = np.vdot(np.float64(bars[0]), v) + np.vdot(np.float64(bars[1]), u)
     tolerance.check(jnp.vdot(g, moved), np.float64(total), np.float32, GRADIENT, "transpose", scale=np.abs(moved).sum())
     one = jax.vmap(lambda x, y: jsoftmax.arcface_loss(x, w, y, scale=4.0))
-    verify.same(one(x, y), value, GRADIENT, "vmap")
+    verify.assert_same(one(x, y), value, GRADIENT, "vmap")
 
 
 @pytest.mark.slow
@@ -298,7 +299,7 @@ def test_scan_remat_and_two_leading_axes():
     value = loss(x, w)
     assert np.array_equal(jsoftmax.arcface_loss(x.reshape(2, 5, D), w, y.reshape(2, 5), scale=4.0), value.reshape(2, 5))
     again = jax.jit(jax.grad(lambda x: jnp.vdot(g, jax.checkpoint(loss)(x, w))))(x)
-    verify.same(again, bars[0], GRADIENT, "remat")
+    verify.assert_same(again, bars[0], GRADIENT, "remat")
 
     @jax.jit
     def descend(w):

@@ -20,13 +20,13 @@ from jax.sharding import PartitionSpec as P
 import jsoftmax
 from jsoftmax._ops import modern_hopfield
 from tests import inputs, tolerance, verify
+from tests.marks import slow
 
 COMPILE_LIGHTLY = "fast lane"
 M, D, N, E = 6, 4, 3, 2
-SLOW = pytest.mark.slow
 BETAS = [
-    pytest.param(0.3, id="0.3", marks=SLOW),
-    pytest.param(-0.2, id="-0.2", marks=SLOW),
+    slow(0.3, id="0.3"),
+    slow(-0.2, id="-0.2"),
     pytest.param(np.array([-0.2, 1.0, 5.0]), id="of each"),
 ]
 VALUE, GRADIENT, SETTLED = tolerance.Bound(64, 2), tolerance.Bound(256, 4), tolerance.Bound(1024, 4)
@@ -119,7 +119,7 @@ def value_and_bars(f, g, *arguments):
 
 
 @pytest.mark.parametrize("beta", BETAS)
-@pytest.mark.parametrize("masked", [pytest.param(False, marks=SLOW), True])
+@pytest.mark.parametrize("masked", [slow(False), True])
 def test_energy_and_its_gradient(beta, masked):
     s, x = problem()
     beta = np.float32(beta)
@@ -130,7 +130,7 @@ def test_energy_and_its_gradient(beta, masked):
     exact = lambda s, x, b: exact_energy(s, x, b, where)  # noqa: E731
     expected = [exact(s, x, beta), *bars(exact, g, s, x, beta)]
     for a, e, what in zip(found, expected, ("energy", "state", "patterns", "beta"), strict=True):
-        verify.same(a, e, GRADIENT, what)
+        verify.assert_same(a, e, GRADIENT, what)
 
 
 def test_energy_at_the_limits_of_beta():
@@ -139,9 +139,9 @@ def test_energy_at_the_limits_of_beta():
     x = np.sign(x)
     half = 0.5 * ((np.float64(s)[:, None] - x) ** 2).sum(-1)
     for beta, expected in ((0.0, half.mean(-1)), (np.inf, half.min(-1)), (-np.inf, half.max(-1))):
-        verify.same(energy(s, x, beta=beta), expected, VALUE, f"β = {beta}")
+        verify.assert_same(energy(s, x, beta=beta), expected, VALUE, f"β = {beta}")
     slopes = jax.jit(jax.vmap(jax.grad(lambda b, s: energy(s, x, beta=b), 0), (None, 0)))
-    verify.same(slopes(0.0, s), -half.var(-1) / 2, GRADIENT, "slope at 0")
+    verify.assert_same(slopes(0.0, s), -half.var(-1) / 2, GRADIENT, "slope at 0")
     assert not np.any(slopes(np.inf, s))
 
 
@@ -160,7 +160,7 @@ def test_curvature_of_the_energy():
     s, x = problem()
     expected = np.eye(D) - jacobians(s, x, 2.0)
     found = jax.jit(jax.vmap(jax.hessian(lambda s: energy(s, x, beta=2.0))))(s)
-    verify.same(found, expected, GRADIENT, "I − J")
+    verify.assert_same(found, expected, GRADIENT, "I − J")
 
 
 @pytest.mark.slow
@@ -168,7 +168,7 @@ def test_forward_through_the_energy():
     s, x = problem()
     with jsoftmax.forward_mode():
         once = jax.jit(jax.vmap(jax.jacfwd(lambda s: energy(s, x, beta=2.0))))(s)
-    verify.same(once, np.float64(s) - stepped(s, x, 2.0), GRADIENT, "forward")
+    verify.assert_same(once, np.float64(s) - stepped(s, x, 2.0), GRADIENT, "forward")
 
 
 VECTORS = hnp.arrays(np.float32, (5, 3), elements=st.floats(-4, 4, width=32))
@@ -192,7 +192,7 @@ def test_the_energy_never_rises_and_is_never_negative(s, x, beta):
 
 
 @pytest.mark.parametrize("beta", BETAS)
-@pytest.mark.parametrize("steps", [pytest.param(1, marks=SLOW), 3])
+@pytest.mark.parametrize("steps", [slow(1), 3])
 def test_a_number_of_steps(beta, steps):
     """Value and all cotangents, with values and without."""
     s, x = problem()
@@ -203,8 +203,8 @@ def test_a_number_of_steps(beta, steps):
     exact = lambda s, x, v, b: stepped(s, x, b, steps, values=v)  # noqa: E731
     expected = [exact(s, x, v, beta), *bars(exact, g, s, x, v, beta)]
     for a, e, what in zip(found, expected, ("value", "state", "patterns", "values", "beta"), strict=True):
-        verify.same(a, e, GRADIENT, what)
-    verify.same(retrieve(s, x, beta=beta, steps=steps), stepped(s, x, beta, steps), VALUE, "without values")
+        verify.assert_same(a, e, GRADIENT, what)
+    verify.assert_same(retrieve(s, x, beta=beta, steps=steps), stepped(s, x, beta, steps), VALUE, "without values")
 
 
 @pytest.mark.parametrize("beta", BETAS)
@@ -215,10 +215,10 @@ def test_what_it_settles_to(beta):
     g = inputs.cotangent((N, D), 3).astype(np.float32)
     value, s_bar, x_bar, b_bar = value_and_bars(lambda s, x, b: retrieve(s, x, beta=b, steps=None), g, s, x, beta)
     end = settled(s, x, beta)
-    verify.same(value, end, SETTLED, "value")
+    verify.assert_same(value, end, SETTLED, "value")
     assert not np.any(s_bar)
     for a, e, what in zip((x_bar, b_bar), settled_bars(g, s, x, beta), ("patterns", "beta"), strict=True):
-        verify.same(a, e, SETTLED, what)
+        verify.assert_same(a, e, SETTLED, what)
     slope = jax.jit(jax.grad(lambda s: energy(s, x, beta=beta).sum()))(value)
     tolerance.check(slope, np.zeros((N, D)), np.float32, SETTLED, "slope", scale=np.abs(x).max())
 
@@ -230,13 +230,13 @@ def test_values_of_what_it_settles_to():
     value, s_bar, *found = value_and_bars(f, g, s, x, v, np.float32(2))
     end = settled(s, x, 2.0)
     assert not np.any(s_bar)
-    verify.same(value, stepped(end, x, 2.0, values=v), SETTLED, "value")
+    verify.assert_same(value, stepped(end, x, 2.0, values=v), SETTLED, "value")
     last = lambda s, x, v, b: stepped(s, x, b, values=v)  # noqa: E731
     through, *direct = bars(last, g, end, x, v, 2.0)
     indirect = settled_bars(through, s, x, 2.0)
     expected = direct[0] + indirect[0], direct[1], direct[2] + indirect[1]
     for a, e, what in zip(found, expected, ("patterns", "values", "beta"), strict=True):
-        verify.same(a, e, SETTLED, what)
+        verify.assert_same(a, e, SETTLED, what)
 
 
 @pytest.mark.slow
@@ -251,7 +251,7 @@ def test_many_features(beta):
     steepest = np.linalg.eigvalsh(jacobians(end, x, beta))
     assert steepest.max() < 0.99 and np.any(steepest[:, -8] > 0.05)
     for a, e, what in zip((x_bar, b_bar), settled_bars(g, s, x, beta), ("patterns", "beta"), strict=True):
-        verify.same(a, e, SETTLED, what)
+        verify.assert_same(a, e, SETTLED, what)
 
 
 def test_near_a_bifurcation():
@@ -269,7 +269,7 @@ def test_near_a_bifurcation():
         tolerance.check(slope, np.float64(exact * sech / (1 - a * sech)), np.float64, bound, "slope", scale=1.0)
 
 
-@pytest.mark.parametrize("how", ["forward over reverse", pytest.param("reverse over reverse", marks=SLOW)])
+@pytest.mark.parametrize("how", ["forward over reverse", slow("reverse over reverse")])
 def test_second_order(how):
     """Derivative of the gradient along the patterns and β, in float64, beside difference quotients of the exact one."""
     s, x = problem(1, np.float64)
@@ -306,12 +306,12 @@ def test_forward_and_second_order_through_steps():
     f = lambda s: retrieve(s, x, beta=2.0, steps=2)[0].sum()  # noqa: E731
     with jsoftmax.forward_mode():
         forward = jax.jacfwd(f)(jnp.asarray(s))
-    verify.same(forward, bars(lambda s: stepped(s, x, 2.0, 2)[0].sum(), 1.0, s)[0], GRADIENT, "forward")
+    verify.assert_same(forward, bars(lambda s: stepped(s, x, 2.0, 2)[0].sum(), 1.0, s)[0], GRADIENT, "forward")
     h = 1e-5
     slope = lambda s: bars(lambda s: stepped(s, x, 2.0, 2)[0].sum(), 1.0, s)[0]  # noqa: E731
     expected = (slope(np.float64(s) + h) - slope(np.float64(s) - h)) / (2 * h)
     found = jax.jit(lambda s: jax.jvp(jax.grad(f), (s,), (jnp.ones_like(s),))[1])(s)
-    verify.same(found, expected, tolerance.SECOND_ORDER, "second order")
+    verify.assert_same(found, expected, tolerance.SECOND_ORDER, "second order")
 
 
 # edges -------------------------------------------------------------------------------------------------------------
@@ -327,7 +327,7 @@ def test_hard_retrieval():
     for beta, chosen in ((np.inf, z.argmax(-1)), (-np.inf, z.argmin(-1))):
         found = value_and_bars(f, g, s, x, np.float32(beta))
         assert np.array_equal(found[0], x[chosen]) and not np.any(found[1]) and found[3] == 0
-        verify.same(found[2], np.eye(M)[:, chosen] @ g, VALUE, "patterns")
+        verify.assert_same(found[2], np.eye(M)[:, chosen] @ g, VALUE, "patterns")
     end = x[z.argmax(-1)]
     while np.any(end != x[(end @ x.T).argmax(-1)]):
         end = x[(end @ x.T).argmax(-1)]
@@ -337,15 +337,15 @@ def test_hard_retrieval():
     assert np.array_equal(retrieve(np.float32([1, 0, 0]), tied, beta=-np.inf), [-1, -1, -1])
 
 
-@pytest.mark.parametrize("steps", [pytest.param(1, marks=SLOW), None])
+@pytest.mark.parametrize("steps", [slow(1), None])
 def test_the_mean_at_0_and_one_pattern(steps):
     s, x = problem()
-    verify.same(retrieve(s, x, beta=0.0, steps=steps), np.broadcast_to(np.float64(x).mean(0), (N, D)), VALUE, "mean")
+    verify.assert_same(retrieve(s, x, beta=0.0, steps=steps), np.broadcast_to(np.float64(x).mean(0), (N, D)), VALUE, "mean")
     for beta in (-np.inf, -3.0, 0.0, 2.0, np.inf):
         assert np.array_equal(retrieve(s, x[:1], beta=beta, steps=steps), np.broadcast_to(x[:1], (N, D)))
 
 
-@pytest.mark.parametrize("steps", [pytest.param(2, marks=SLOW), None])
+@pytest.mark.parametrize("steps", [slow(2), None])
 def test_a_pattern_that_is_left_out_may_hold_anything(steps):
     """No bit of value or gradient changes; a state that does see it is NaN, alone."""
     s, x = problem()
@@ -373,7 +373,7 @@ def test_a_pattern_that_is_left_out_may_hold_anything(steps):
             assert np.isnan(low[1]) == (given[0] is bad_x) and np.array_equal(low[::2], clean[5][::2])
 
 
-@pytest.mark.parametrize("steps", [pytest.param(1, marks=SLOW), None])
+@pytest.mark.parametrize("steps", [slow(1), None])
 def test_a_mask_leaves_the_other_patterns(steps):
     """Also if the longest is left out."""
     s, x = problem()
@@ -381,12 +381,12 @@ def test_a_mask_leaves_the_other_patterns(steps):
     where = np.array([True, False, True, True, False, True])
     for beta in (2.0, -1.0, 0.0, np.inf):
         found = retrieve(s, x, beta=beta, steps=steps, where=where)
-        verify.same(found, np.float64(retrieve(s, x[where], beta=beta, steps=steps)), GRADIENT, "retrieval")
+        verify.assert_same(found, np.float64(retrieve(s, x[where], beta=beta, steps=steps)), GRADIENT, "retrieval")
         found = energy(s, x, beta=beta, where=where)
-        verify.same(found, np.float64(energy(s, x[where], beta=beta)), GRADIENT, "energy")
+        verify.assert_same(found, np.float64(energy(s, x[where], beta=beta)), GRADIENT, "energy")
 
 
-@pytest.mark.parametrize("steps", [pytest.param(2, marks=SLOW), None])
+@pytest.mark.parametrize("steps", [slow(2), None])
 def test_no_pattern_left(steps):
     s, x = problem()
     where = np.arange(N)[:, None] != 1
@@ -415,7 +415,7 @@ def test_states_do_not_depend_on_each_other():
     assert np.array_equal(pull(g)[2][1:], pull_other(g)[2][1:])
 
 
-@pytest.mark.parametrize("steps", [pytest.param(2, marks=SLOW), None])
+@pytest.mark.parametrize("steps", [slow(2), None])
 def test_half_precision_is_float32_inside(steps):
     s, x = (a.astype(ml_dtypes.bfloat16) for a in problem())
     found = retrieve(s, x, beta=2.0, steps=steps)
@@ -439,19 +439,19 @@ def test_float64_and_integers():
     whole = np.sign(x).astype(np.int8)
     found = retrieve(whole[:N], whole, beta=0.5)
     assert found.dtype == np.float32
-    verify.same(found, stepped(whole[:N], whole, 0.5), VALUE, "integers")
+    verify.assert_same(found, stepped(whole[:N], whole, 0.5), VALUE, "integers")
     assert energy(whole[:N], whole, beta=1).dtype == np.float32
 
 
-@pytest.mark.parametrize("steps", [pytest.param(2, marks=SLOW), None])
+@pytest.mark.parametrize("steps", [slow(2), None])
 def test_transformations(steps):
     """Under vmap, with two leading axes, one state alone; a new β compiles nothing."""
     s, x = problem()
     f = functools.partial(retrieve, steps=steps)
     expected = np.float64(f(s, x, beta=2.0))
-    verify.same(jax.vmap(lambda s: f(s, x, beta=2.0))(s), expected, SETTLED, "vmap over states")
-    verify.same(f(s[None], x, beta=np.full((1, N), 2.0)), expected[None], SETTLED, "two axes")
-    verify.same(f(s[0], x, beta=2.0), expected[0], SETTLED, "one")
+    verify.assert_same(jax.vmap(lambda s: f(s, x, beta=2.0))(s), expected, SETTLED, "vmap over states")
+    verify.assert_same(f(s[None], x, beta=np.full((1, N), 2.0)), expected[None], SETTLED, "two axes")
+    verify.assert_same(f(s[0], x, beta=2.0), expected[0], SETTLED, "one")
     programs = modern_hopfield._retrieve._cache_size(), modern_hopfield._energy._cache_size()
     energy(s, x, beta=2.0)
     for beta in (0.5, 1, np.inf, np.float32(-3), jnp.float32(4)):
@@ -468,10 +468,10 @@ def test_gradients_under_vmap_over_patterns(steps):
     both = jax.vmap(jax.grad(lambda x, s: retrieve(s, x, beta=2.0, steps=steps).sum()))(
         np.stack([x, -x]), np.stack([s, -s])
     )
-    verify.same(both[0], np.float64(both[1]), SETTLED, "vmap over patterns")  # that of an odd function is even
+    verify.assert_same(both[0], np.float64(both[1]), SETTLED, "vmap over patterns")  # that of an odd function is even
 
 
-@pytest.mark.parametrize("check_vma", [True, pytest.param(False, marks=SLOW)])
+@pytest.mark.parametrize("check_vma", [True, slow(False)])
 def test_states_on_several_devices(check_vma):
     s, x = problem(1, n=4)
     g = inputs.cotangent((4, D), 3).astype(np.float32)
@@ -480,7 +480,7 @@ def test_states_on_several_devices(check_vma):
     there = jax.shard_map(here, mesh=mesh, in_specs=(spread, whole, whole), out_specs=spread, check_vma=check_vma)
     value, s_bar, *found = value_and_bars(there, g, s, x, np.float32(2))
     assert not np.any(s_bar)
-    verify.same((value, *found), (settled(s, x, 2.0), *settled_bars(g, s, x, 2.0)), SETTLED, "devices")
+    verify.assert_same((value, *found), (settled(s, x, 2.0), *settled_bars(g, s, x, 2.0)), SETTLED, "devices")
 
 
 @pytest.mark.slow
@@ -488,10 +488,10 @@ def test_attention_is_one_step():
     """Keys and values, by jax.nn's attention."""
     s, x = problem()
     attended = jax.nn.dot_product_attention(s[:, None], x[:, None], x[:, None], scale=2.0)[:, 0]
-    verify.same(retrieve(s, x, beta=2.0), np.float64(attended), GRADIENT, "attention")
+    verify.assert_same(retrieve(s, x, beta=2.0), np.float64(attended), GRADIENT, "attention")
 
 
-@pytest.mark.parametrize("steps", [pytest.param(1, marks=SLOW), None])
+@pytest.mark.parametrize("steps", [slow(1), None])
 def test_nothing_of_the_size_of_all_differences_is_saved(steps):
     s, x = problem(m=30, d=20, n=10)
     saving = (

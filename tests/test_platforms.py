@@ -12,6 +12,7 @@ import jsoftmax
 from experiments.structure import lowering, meshes
 from jsoftmax._partition import online, reference, resident
 from tests import inputs, registry, test_torture, tolerance, torture, verify
+from tests.marks import slow
 
 COMPILE_LIGHTLY = "fast lane"
 PLATFORMS = ("cuda", "tpu")
@@ -118,7 +119,7 @@ def statistics(f, x, beta, where, axes):
 
 
 @pytest.mark.parametrize("masked", [False, True], ids=["all", "masked"])
-@pytest.mark.parametrize("axes", [(1,), *(pytest.param(a, marks=pytest.mark.slow) for a in ((0,), (1, 0)))], ids=str)
+@pytest.mark.parametrize("axes", [(1,), *(slow(a) for a in ((0,), (1, 0)))], ids=str)
 @pytest.mark.parametrize("beta", BETAS.values(), ids=BETAS)
 def test_one_read_gives_the_same_pair(beta, axes, masked):
     x = hard()

@@ -11,11 +11,12 @@ from jax.sharding import AxisType, PartitionSpec
 
 import jsoftmax
 from tests import tolerance, verify
+from tests.marks import slow
 
 COMPILE_LIGHTLY = "fast lane"
 V, H = 4, 3
 VALUE, GRADIENT = tolerance.Bound(32, 4), tolerance.Bound(96, 8)
-BETAS = (pytest.param(1.0, marks=pytest.mark.slow), 0.6, -0.8)
+BETAS = (slow(1.0), 0.6, -0.8)
 INF = np.inf
 
 
@@ -263,7 +264,7 @@ def test_sampling_at_the_limits_of_beta():
 
 
 @pytest.mark.parametrize("persistent", [False, True])
-@pytest.mark.parametrize("beta", [pytest.param(1.0, marks=pytest.mark.slow), 0.6])
+@pytest.mark.parametrize("beta", [slow(1.0), 0.6])
 def test_gradient_of_contrastive_divergence(persistent, beta):
     """⟨v h⟩ of the samples, which are returned, minus ⟨v h⟩ of the data: the samples are constants."""
     parameters = tuple(map(jnp.asarray, machine()))
@@ -412,7 +413,7 @@ def test_forward_mode_and_second_order():
     check(each, -np.einsum("nv,nh,vh->n", DATA, h, np.float64(d)), "jvp of F", GRADIENT)
 
 
-@pytest.mark.parametrize("check_vma", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("check_vma", [True, slow(False)])
 def test_data_of_several_devices(check_vma):
     """Chains of each device from its own key; the gradient is the mean of theirs."""
     parameters = tuple(map(jnp.asarray, machine()))
@@ -432,6 +433,6 @@ def test_data_of_several_devices(check_vma):
         for k, v in zip(keys, (data[:3], data[3:]), strict=True)
     ]
     assert np.array_equal(samples, np.concatenate([s for (_, s), _ in each]))
-    verify.same(loss, np.mean([np.float64(value) for (value, _), _ in each]).astype(np.float32), GRADIENT, "loss")
+    verify.assert_same(loss, np.mean([np.float64(value) for (value, _), _ in each]).astype(np.float32), GRADIENT, "loss")
     mean = jax.tree.map(lambda *a: np.mean(a, 0), *(b for _, b in each))
-    verify.same(bars, mean, GRADIENT, "gradient")
+    verify.assert_same(bars, mean, GRADIENT, "gradient")

@@ -14,6 +14,7 @@ import pytest
 
 import jsoftmax
 from tests import tolerance, verify
+from tests.marks import fast, slow
 from tests.test_hierarchical import sizes
 
 COMPILE_LIGHTLY = "fast lane"
@@ -31,8 +32,7 @@ KINDS = ("softmax", "nce")  # negative sampling is an NCE that knows of no noise
 
 
 def first(names, kept=KINDS):
-    """Those `kept` for the fast lane, the others slow."""
-    return pytest.mark.parametrize("name", [n if n in kept else pytest.param(n, marks=pytest.mark.slow) for n in names])
+    return pytest.mark.parametrize("name", fast(names, kept))
 
 
 three_losses = pytest.mark.parametrize("name", THREE)
@@ -86,12 +86,8 @@ def exact(name, x, w, b, labels, ids, log_q, beta, ignore=None):
             for name in LOSSES
         ],
         pytest.param("softmax", ml_dtypes.bfloat16, id="softmax-bfloat16"),
-        *[
-            pytest.param(name, ml_dtypes.bfloat16, id=f"{name}-bfloat16", marks=pytest.mark.slow)
-            for name in LOSSES
-            if name != "softmax"
-        ],
-        *[pytest.param(name, np.float64, id=f"{name}-float64", marks=pytest.mark.slow) for name in LOSSES],
+        *[slow(name, ml_dtypes.bfloat16, id=f"{name}-bfloat16") for name in LOSSES if name != "softmax"],
+        *[slow(name, np.float64, id=f"{name}-float64") for name in LOSSES],
     ],
 )
 def test_losses_and_gradients(name, dtype):
@@ -204,7 +200,7 @@ def test_the_sign_decides_at_infinite_beta():
 # what they are for ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("correct", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("correct", [True, slow(False)])
 def test_the_gradient_comes_closer_as_one_over_the_size(correct):
     """Of evenly drawn candidates, averaged over all sets there are: off by (V/S − 1) times a constant at most."""
     v = 7
@@ -331,7 +327,7 @@ def test_a_candidate_that_is_no_class(name, bad):
 
 @first(THREE)
 def test_transformations(name):
-    """jit, vmap, remat, a loop, forward and second derivatives, the last against float64 autodiff of the formula."""
+    """jit, vmap, remat, forward mode, and a loop that descends."""
     x, w, b, labels, log_q = problem(n=3)
     drawn = jsoftmax.Candidates(IDS, log_q)
     loss = functools.partial(LOSSES[name], class_axis=0)
@@ -343,7 +339,7 @@ def test_transformations(name):
     tolerance.check(each, np.float64(value), np.float32, tolerance.Bound(8), "vmap", scale=1)
     g = lambda w: f(x, w, b, at[-1]).sum()  # noqa: E731
     bar = jax.jit(jax.grad(g))(w)
-    verify.same(jax.jit(jax.grad(jax.checkpoint(g)))(w), bar, tolerance.Bound(8), "remat")
+    verify.assert_same(jax.jit(jax.grad(jax.checkpoint(g)))(w), bar, tolerance.Bound(8), "remat")
     with jsoftmax.forward_mode():
         moved = jax.jit(lambda w: jax.jvp(g, (w,), (jnp.ones_like(w),))[1])(w)
     tolerance.check(moved, np.float64(bar).sum(), np.float32, tolerance.Bound(64), "forward", scale=np.abs(bar).sum())
@@ -421,4 +417,4 @@ def test_rows_alone_are_enough(name):
     loss = functools.partial(LOSSES[name], class_axis=0)
     of_all = jax.jit(jax.grad(lambda w: loss(x, w, labels, drawn).sum()))(w)
     of_rows = jax.jit(jax.grad(lambda w: loss(x, w, places[:N], there).sum()))(rows)
-    verify.same(jnp.zeros_like(w).at[ids].add(of_rows, mode="drop"), of_all, tolerance.Bound(8), name)
+    verify.assert_same(jnp.zeros_like(w).at[ids].add(of_rows, mode="drop"), of_all, tolerance.Bound(8), name)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests import inputs, oracle, registry, tolerance
+from tests.marks import slow
 from tests.verify import check_moved, directions, finite_labels, moved
 
 CASES = pytest.mark.parametrize("case", registry.CASES, ids=registry.label)
@@ -89,7 +90,7 @@ def test_second_order_inside_a_loop(case):
 
 
 @CASES
-@pytest.mark.parametrize("name", [pytest.param("ties", marks=pytest.mark.slow), "confident"])
+@pytest.mark.parametrize("name", [slow("ties"), "confident"])
 def test_second_order_where_no_beta_is_given(case, name):
     with jax.enable_x64(True):
         s = finite_labels(case, registry.sample(case, inputs.BY_NAME[name], np.float64, 1.0))

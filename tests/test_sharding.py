@@ -17,6 +17,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import jsoftmax
 from tests import bounds, inputs, oracle, registry
+from tests.marks import slow
 from tests.test_transforms import FIRST, check, operator, pull
 
 P = PartitionSpec
@@ -147,9 +148,9 @@ SHARD_MAPS = pytest.mark.parametrize(
     ("check_vma", "beta"),
     [
         pytest.param(True, 1 / 3, id="checked-shared"),
-        pytest.param(True, "row", id="checked-sharded", marks=pytest.mark.slow),
-        pytest.param(False, 1 / 3, id="unchecked-shared", marks=pytest.mark.slow),
-        pytest.param(False, "row", id="unchecked-sharded", marks=pytest.mark.slow),
+        slow(True, "row", id="checked-sharded"),
+        slow(False, 1 / 3, id="unchecked-shared"),
+        slow(False, "row", id="unchecked-sharded"),
     ],
 )
 
@@ -235,7 +236,7 @@ def test_weighted_mean_on_a_mesh(kind):
     assert gradients[0].sharding.is_equivalent_to(losses.sharding, 2)
 
 
-@pytest.mark.parametrize("check_vma", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("check_vma", [True, slow(False)])
 def test_weighted_mean_over_shards(check_vma):
     """The counts make one mean of the devices' means."""
 

@@ -17,6 +17,7 @@ import pytest
 
 import jsoftmax
 from tests import inputs, registry, tolerance
+from tests.marks import fast
 
 CASES = pytest.mark.parametrize("case", registry.CASES, ids=registry.label)
 DTYPES = pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16, np.float16], ids=lambda d: np.dtype(d).name)
@@ -271,13 +272,7 @@ def events():
     jax.monitoring.unregister_event_duration_listener(listen)
 
 
-NAMES = pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=() if name in registry.KINDS else pytest.mark.slow)
-        for name in sorted({case.name for case in registry.CASES})
-    ],
-)
+NAMES = pytest.mark.parametrize("name", fast(sorted({case.name for case in registry.CASES}), registry.KINDS))
 SHAPES = iter([(2, n) for n in range(19, 19 + 64)])  # fresh ones: no other test has compiled for them
 
 

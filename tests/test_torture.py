@@ -9,6 +9,7 @@ import pytest
 
 import jsoftmax
 from tests import tolerance, torture
+from tests.marks import slow
 
 INTEGER_LABELS = "softmax_cross_entropy_with_integer_labels"
 COMPILE_LIGHTLY = "fast lane"
@@ -98,7 +99,7 @@ def test_eager(entry):
 
 
 FIRST = {e.op: i for i, e in reversed([*enumerate(torture.ENTRIES)])}.values()  # of each operator
-SOME = [e if i in FIRST else pytest.param(e, marks=pytest.mark.slow) for i, e in enumerate(torture.ENTRIES)]
+SOME = [e if i in FIRST else slow(e) for i, e in enumerate(torture.ENTRIES)]
 
 
 @pytest.mark.parametrize("entry", SOME, ids=IDS)

@@ -17,6 +17,7 @@ from jax import export, lax
 
 import jsoftmax
 from tests import bounds, inputs, oracle, registry, tolerance
+from tests.marks import slow
 from tests.registry import CASES, Case, Sample
 
 INPUTS = (
@@ -263,7 +264,7 @@ def test_reverse_of_loop(case, name):
     check(case, s, g, *jitted(f, case.differentiable, on_device(s), jnp.asarray(g)))
 
 
-@pytest.mark.parametrize("name", ["vmap", pytest.param("pmap", marks=pytest.mark.slow), "while_loop"])
+@pytest.mark.parametrize("name", ["vmap", slow("pmap"), "while_loop"])
 @FIRST
 def test_loop_of_reverse(case, name):
     s = sample(case, turn(case, list(LIFTS).index(name)) + 1)

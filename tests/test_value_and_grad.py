@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests import inputs, registry
+from tests.marks import slow
 from tests.verify import DEFAULT, on, verify
 
 NEGATIVE, THIRD = inputs.BETAS["negative"], inputs.BETAS["third"]
@@ -31,10 +32,9 @@ NEAR = (
 OF_NEAR = (*HARD, "empty row", "nan row", "inf row")
 
 
-def fast(*slow):
+def but(*later):
     """Every case, those named only in the slow lane."""
-    marked = [pytest.param(c, marks=pytest.mark.slow if registry.label(c) in slow else ()) for c in registry.CASES]
-    return pytest.mark.parametrize("case", marked, ids=registry.label)
+    return registry.first([registry.label(c) for c in registry.CASES if registry.label(c) not in later])
 
 
 @CASES
@@ -79,15 +79,15 @@ def test_more_in_float32_eager(case):
             verify(case, row, np.float32, beta, jit=False)
 
 
-@fast("logmeanexp", "logsumexp-b")
-@pytest.mark.parametrize("beta", [pytest.param(1.0, marks=pytest.mark.slow), "row"])
+@but("logmeanexp", "logsumexp-b")
+@pytest.mark.parametrize("beta", [slow(1.0), "row"])
 def test_every_static_argument(case, beta):
     for static in case.statics[1:]:
         for row in on(case, np.float32, ("normal", "axes (2, 0)", "all axes", "mask on axis 0")):
             verify(case, row, np.float32, beta, jit=True, static=static)
 
 
-@fast(*NEAR, "softmax_cross_entropy")
+@but(*NEAR, "softmax_cross_entropy")
 def test_float64(case):
     with jax.enable_x64(True):
         for row in on(case, np.float64, ("ties", "confident", "mask on holes", "huge")):

@@ -9,6 +9,7 @@ from jax.sharding import AxisType, PartitionSpec
 import jsoftmax
 from jsoftmax._ops import adaptive
 from tests import tolerance
+from tests.marks import slow
 
 COMPILE_LIGHTLY = "fast lane"
 D, V, N = 4, 12, 2 * (adaptive.TOKENS + 8)  # two blocks on each of two devices
@@ -33,7 +34,7 @@ def losses():
     }
 
 
-OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in ("groups", "nce")]  # of the same place as another
+OTHERS = [slow(name) for name in ("groups", "nce")]  # of the same place as another
 
 
 @pytest.mark.parametrize("name", ["tree", "log p", "adaptive", "sampled", *OTHERS])

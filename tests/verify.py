@@ -25,7 +25,7 @@ def on(case, dtype, names=None):
     return rows
 
 
-def same(found, wanted, bound, what):
+def assert_same(found, wanted, bound, what):
     """Trees of float32 arrays, each in units of the largest number that is wanted of it."""
     for a, e in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
         tolerance.check(a, np.float64(e), np.float32, bound, what, scale=np.abs(e).max())

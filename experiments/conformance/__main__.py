@@ -63,6 +63,8 @@ def main(config):
             found[name] = {"version": others.version(name), "rows": sorted(rows + kept)}
             libraries = {name: found[name] for name in others.LIBRARIES if name in found}
             write_json(path, {"run": provenance("experiments.conformance", config, used), "libraries": libraries})
+    if not path.exists():
+        raise SystemExit(f"conformance: nothing to report, for {path} is missing and no library was run")
     results = read_json(path)
     if not config.smoke:
         page.write(config.page, results)
