@@ -12,7 +12,7 @@ GPU_PYTHON ?= python3
 RUN := .venv/bin/python
 FAST := -m "not slow"
 # module by module, in the order of tests/conftest.py
-PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
+PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder --timeout=300
 # values, derivatives and transformations against the oracle, each with every program that it has
 DEVICE_TESTS := $(addprefix tests/test_,device.py value_and_grad.py torture.py oracle.py second_order.py transforms.py lanes.py)
 # experiments with a target of their own are left out of `make experiments`
@@ -119,8 +119,11 @@ newest_lane = eval "$$FUNCTIONS"; \
 	fi; \
 	lane .venv-newest/bin/python -m pytest -q $(PARALLEL)
 
+# a small program takes long to compile for a GPU, so processes share it where pytest-xdist is at hand
 test-gpu: ## what depends on the device, on the GPU of this machine, with GPU_PYTHON as it is
-	@$(GPU_PYTHON) -m pytest -q -p no:cacheprovider --platform=cuda -m "not slow or device" $(DEVICE_TESTS) $(ARGS)
+	@parallel=$$($(GPU_PYTHON) -c 'import os, xdist; print("--dist=worksteal -n", min(8, os.cpu_count()))' 2>/dev/null) || :; \
+	XLA_PYTHON_CLIENT_PREALLOCATE=false $(GPU_PYTHON) -m pytest -q -p no:cacheprovider --platform=cuda \
+	    -m "not slow or device" $$parallel $(DEVICE_TESTS) $(ARGS)
 
 check: setup ## formatting, lint, types, layers
 	@$(RUN) -m ruff format --quiet --check . || { echo "Run: make format"; exit 1; }

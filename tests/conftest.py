@@ -35,7 +35,15 @@ def pytest_configure(config):
         raise pytest.UsageError(f"--platform={chosen}: JAX finds no such device here, {jax.devices()} is all there is.")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    tolerance.merge_margins(getattr(node, "workeroutput", {}).get("margins", {}))
+
+
 def pytest_sessionfinish(session):
+    if hasattr(session.config, "workeroutput"):  # a worker's, for the process that started it
+        session.config.workeroutput["margins"] = tolerance.MARGINS
+        return
     path = session.config.getoption("--margins")
     if path:
         path.write_text(json.dumps(dict(sorted(tolerance.MARGINS.items())), indent=1) + "\n", encoding="utf-8")
@@ -43,17 +51,7 @@ def pytest_sessionfinish(session):
 
 # Modules are handed out whole, so that one worker compiles a program and makes a smoke run; the longest first, so that
 # all workers end together.
-LONGEST = (
-    "value_and_grad",
-    "transforms",
-    "torture",
-    "loss_options",
-    "linear",
-    "linear_rules",
-    "lanes",
-    "laws",
-    "structure",
-)
+LONGEST = ("docs", "api", "value_and_grad", "attention", "transforms", "laws", "torture", "structure", "energy")
 
 
 def pytest_collection_modifyitems(items):

@@ -2,9 +2,12 @@
 committed results. No timing."""
 
 import contextlib
+import importlib.machinery
 import itertools
 import pathlib
 import subprocess
+import sys
+import types
 
 import jax
 import jax.numpy as jnp
@@ -268,6 +271,7 @@ def test_the_commit_says_what_was_measured(tmp_path, monkeypatch):
     assert machine.commit(tmp_path) == clean + "+changes"
     monkeypatch.setattr(machine.shutil, "which", lambda name: None)
     assert machine.commit(tmp_path) == "unknown"
+    assert machine.run("abc1234")["commit"] == "abc1234"  # told, where git does not know
 
 
 # the protocol --------------------------------------------------------------------------------------------------------
@@ -325,6 +329,20 @@ def test_a_kernel_that_does_not_run_is_left_out(capsys):
     assert "liger-kernel" in capsys.readouterr().out
     with pytest.raises(RuntimeError, match="architecture"):
         measure.timed({keys[0]: Program(broken, lambda: [1.0])}, 1, 1, "ours has to run")
+
+
+def test_a_kernel_that_cannot_be_compiled_is_left_out(monkeypatch, capsys):
+    """cuDNN's attention is none on CPU."""
+    monkeypatch.setattr(attention.jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(programs, "COLD", 1)
+    monkeypatch.setattr(programs, "has_torch", lambda: False)
+    made = attention.programs(Workload("test", (1, 4, 2, 8), "", {}, kind="attention"), "float32", attention.CASES[:1])
+    assert {key.function for key in made} >= {OURS, "jax.nn", "autodiff"} and not any(
+        key.function == programs.CUDNN for key in made
+    )
+    assert capsys.readouterr().out.count(f"LEFT OUT: {programs.CUDNN}") == 2
+    with pytest.raises(TypeError):
+        programs.add({}, Key("softmax", "", VALUE, "jax.nn"), lambda x: x + object(), [jnp.ones(3)])
 
 
 def test_arguments_take_turns_where_a_cache_could_hold_them(monkeypatch):
@@ -467,6 +485,70 @@ def test_linear_programs_give_what_they_are_named_after():
     agree(made)
     functions = {OURS, "matmul + optax"} | ({TORCH} if programs.has_torch() else set())
     assert {(*case, mode, f) for case in linear.CASES for mode in (VALUE, GRADIENT) for f in functions} <= set(made)
+
+
+def fake(monkeypatch, name, **functions):
+    """A module that can be imported."""
+    module = types.ModuleType(name)
+    module.__spec__ = importlib.machinery.ModuleSpec(name, None)
+    vars(module).update(functions)
+    monkeypatch.setitem(sys.modules, name, module)
+    return module
+
+
+@pytest.mark.skipif(not programs.has_torch(), reason="an optional rival")
+def test_kernels_of_others_are_called_as_their_signatures_are(monkeypatch, capsys):
+    """Functions with their arguments and defaults, made of torch's; the kernels themselves run on a GPU alone."""
+    import torch
+    import torch.nn.functional as F
+
+    from experiments.benchmarks import torch_rivals
+
+    def loss(x, target, reduction="mean"):
+        return F.cross_entropy(x, target, reduction=reduction)
+
+    def of_layer(x, weight, target, reduction="mean"):  # [N, D], [V, D]
+        return loss(x @ weight.T, target, reduction)
+
+    def softmax(x):
+        return torch.softmax(x, -1)
+
+    liger = {"liger_softmax": softmax, "liger_cross_entropy": loss, "liger_fused_linear_cross_entropy": of_layer}
+    fake(monkeypatch, "liger_kernel")
+    functional = fake(monkeypatch, "liger_kernel.transformers.functional", **liger)
+    fake(monkeypatch, "liger_kernel.transformers", functional=functional)
+    fake(monkeypatch, "cut_cross_entropy", linear_cross_entropy=of_layer)
+    fake(monkeypatch, "quack")
+    fake(monkeypatch, "quack.softmax", softmax=softmax)
+    fake(monkeypatch, "quack.cross_entropy", cross_entropy=loss)
+    fake(monkeypatch, "quack.linear_cross_entropy", chunked_linear_cross_entropy=of_layer)
+    on_cpu = torch_rivals.functions
+    monkeypatch.setattr(torch_rivals, "functions", lambda case: on_cpu(case) | torch_rivals._kernels(case))
+    made = linear.programs(Workload("test", (6, 5, 7), "", {}, kind="linear"), "float32", [(LINEAR, "")])
+    with jax.numpy_dtype_promotion("standard"):
+        flat = Workload("test", (6, 7), "", {})
+        made |= cases.programs(flat, "float32", [("softmax", ""), (INTEGER, ""), ("logsumexp", "")], [])
+    made = {key: program for key, program in made.items() if key.operator != YARDSTICK}
+    agree(made)
+    names = {programs.LIGER, programs.CCE, programs.QUACK}
+    for operator, theirs in ((LINEAR, names), ("softmax", names - {programs.CCE}), ("logsumexp", set())):
+        assert {key.function for key in made if key.operator == operator} & names == theirs
+    monkeypatch.setitem(sys.modules, "quack.softmax", None)  # as if a package that it needs were missing
+    assert set(torch_rivals._kernels(SOFTMAX)) == {programs.LIGER}
+    assert "LEFT OUT: quack-kernels" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(not programs.has_torch(), reason="an optional rival")
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int32"])
+def test_tensors_are_copies(dtype):
+    from experiments.benchmarks import torch_rivals
+
+    x = jnp.arange(6).astype(dtype).reshape(2, 3)
+    tensor = torch_rivals.tensor(x)
+    assert str(tensor.dtype) == f"torch.{'int64' if dtype == 'int32' else dtype}"
+    tensor += 1
+    np.testing.assert_array_equal(x, np.arange(6).reshape(2, 3))
+    np.testing.assert_array_equal(tensor.float().numpy(), np.arange(1, 7).reshape(2, 3))
 
 
 @pytest.mark.slow

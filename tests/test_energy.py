@@ -558,7 +558,9 @@ def test_batches_and_programs(name):
     f = OPERATORS[name]
     whole = f(PLAIN, OTHER, beta=2.0)
     verify.assert_same(jax.jit(lambda x, y, b: f(x, y, beta=b))(PLAIN, OTHER, 2.0), whole, GRADIENT, "jit")
-    verify.assert_same(jax.vmap(lambda x, y, b: f(x, y, beta=b))(PLAIN, OTHER, jnp.full(4, 2.0)), whole, GRADIENT, "vmap")
+    verify.assert_same(
+        jax.vmap(lambda x, y, b: f(x, y, beta=b))(PLAIN, OTHER, jnp.full(4, 2.0)), whole, GRADIENT, "vmap"
+    )
     verify.assert_same(f(PLAIN, OTHER, temperature=0.5), whole, GRADIENT, "temperature")
 
 

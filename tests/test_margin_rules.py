@@ -53,7 +53,9 @@ def test_smoothed_it_is_the_cross_entropy_of_its_logits(block):
     g = lambda x, w, e, given: cross_entropy(  # noqa: E731
         jsoftmax.margin_logits(x, w, y, **given), y, label_smoothing=e
     )
-    verify.assert_same(value_and_bars(f, x, w, share, given), value_and_bars(g, x, w, share, given), GRADIENT, "smoothed")
+    verify.assert_same(
+        value_and_bars(f, x, w, share, given), value_and_bars(g, x, w, share, given), GRADIENT, "smoothed"
+    )
 
 
 def test_cosines_of_rows_on_which_nothing_depends():
@@ -150,7 +152,9 @@ def test_candidates():
     b = np.linspace(-1, 1, C).astype(np.float32)
     loss = jsoftmax.large_margin_softmax_loss
     found = value_and_bars(lambda x, w, b: loss(x, w, y, candidates=drawn, bias=b), x, w, b)
-    verify.assert_same(found, value_and_bars(lambda x, w, b: loss(x, w[ids], places, bias=b[ids]), x, w, b), GRADIENT, "bias")
+    verify.assert_same(
+        found, value_and_bars(lambda x, w, b: loss(x, w[ids], places, bias=b[ids]), x, w, b), GRADIENT, "bias"
+    )
     few = jsoftmax.Candidates(np.array([0, 5, 3]), np.zeros(C))
     losses = jsoftmax.arcface_loss(x, w, y, candidates=few)
     assert np.array_equal(np.isnan(losses), ~np.isin(y, [0, 5, 3]))

@@ -2,8 +2,11 @@
 
 import ast
 import functools
+import json
 import pathlib
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -253,3 +256,27 @@ def test_allowed(lint, source):
 
 def test_every_mutant_can_be_made():
     assert not {m.name: m.problem(mutate.ROOT) for m in mutate.MUTANTS if m.problem(mutate.ROOT)}
+
+
+# the lane of a device ------------------------------------------------------------------------------------------------
+
+
+def pytest_on(*arguments):
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
+    return subprocess.run(command, cwd=HERE.parent, capture_output=True, text=True)
+
+
+@pytest.mark.slow
+def test_the_lane_of_a_device_needs_no_plugin():
+    run = pytest_on("-p", "no:timeout", "-p", "no:xdist", "--collect-only", "tests/test_device.py")
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+@pytest.mark.slow
+def test_margins_are_the_largest_of_all_processes(tmp_path):
+    few = ("tests/test_device.py", "-k", "long_rows and 16385 and none")
+    for processes in ("0", "2"):
+        run = pytest_on(*few, "-n", processes, f"--margins={tmp_path / processes}")
+        assert run.returncode == 0 and " passed" in run.stdout, run.stdout + run.stderr
+    alone, together = (json.loads((tmp_path / processes).read_text()) for processes in ("0", "2"))
+    assert alone == together and any(alone.values())

@@ -340,7 +340,9 @@ def test_hard_retrieval():
 @pytest.mark.parametrize("steps", [slow(1), None])
 def test_the_mean_at_0_and_one_pattern(steps):
     s, x = problem()
-    verify.assert_same(retrieve(s, x, beta=0.0, steps=steps), np.broadcast_to(np.float64(x).mean(0), (N, D)), VALUE, "mean")
+    verify.assert_same(
+        retrieve(s, x, beta=0.0, steps=steps), np.broadcast_to(np.float64(x).mean(0), (N, D)), VALUE, "mean"
+    )
     for beta in (-np.inf, -3.0, 0.0, 2.0, np.inf):
         assert np.array_equal(retrieve(s, x[:1], beta=beta, steps=steps), np.broadcast_to(x[:1], (N, D)))
 

@@ -433,6 +433,8 @@ def test_data_of_several_devices(check_vma):
         for k, v in zip(keys, (data[:3], data[3:]), strict=True)
     ]
     assert np.array_equal(samples, np.concatenate([s for (_, s), _ in each]))
-    verify.assert_same(loss, np.mean([np.float64(value) for (value, _), _ in each]).astype(np.float32), GRADIENT, "loss")
+    verify.assert_same(
+        loss, np.mean([np.float64(value) for (value, _), _ in each]).astype(np.float32), GRADIENT, "loss"
+    )
     mean = jax.tree.map(lambda *a: np.mean(a, 0), *(b for _, b in each))
     verify.assert_same(bars, mean, GRADIENT, "gradient")

@@ -64,9 +64,13 @@ def ulp(size, dtype):
 MARGINS: dict[str, float] = {}  # the largest error that was seen of each kind, in units of its bound
 
 
+def merge_margins(seen):
+    for kind, used in seen.items():
+        MARGINS[kind] = max(MARGINS.get(kind, 0.0), used)
+
+
 def _note(what, used):
-    kind = what.split(" on ")[0]
-    MARGINS[kind] = max(MARGINS.get(kind, 0.0), float(np.max(used, initial=0.0)))
+    merge_margins({what.split(" on ")[0]: float(np.max(used, initial=0.0))})
 
 
 def allowance(expected, dtype, bound: Bound, *, scale=0.0, gap=0.0, floor=1.0):

@@ -44,6 +44,8 @@ class Config:
     rounds: int = 20
     steady: float = 1.5
     """p80 / p20 of the copy above which a workload is rejected."""
+    commit: str = ""
+    """What is measured, for a copy of the sources that git knows nothing of."""
 
 
 TRIED = ("tiny", "4096 rows", "linear 16k", "keys and values", "vocabulary", "attention, GPU")
@@ -83,9 +85,10 @@ def main(config):
 
 
 def run(config):
-    used = dataclasses.replace(config, **SMOKE) if config.smoke else config
+    smoke = SMOKE | ({"workloads": config.workloads} if config.workloads else {})
+    used = dataclasses.replace(config, **smoke) if config.smoke else config
     parts = plan.plan(used.full, used.workloads, jax.default_backend())
-    shared = machine.run()
+    shared = machine.run(used.commit)
     path = results.path(used.out, shared["device"])
     new, unsteady = [], []
     for part in tqdm(parts, desc="workloads", unit="workload"):

@@ -5,10 +5,10 @@ Each is a function of (query, key, value), [batch, queries, heads, features].
 
 import functools
 import math
+from importlib.util import find_spec
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 import jsoftmax
 from experiments.benchmarks import programs as p
@@ -24,7 +24,16 @@ def formula(query, key, value, is_causal=False):
     return jnp.einsum("bnts,bsnv->btnv", jax.nn.softmax(z).astype(value.dtype), value)
 
 
-FUNCTIONS = {p.OURS: jsoftmax.dot_product_attention, "jax.nn": jax.nn.dot_product_attention, "autodiff": formula}
+def functions():
+    """Name → function, ours first; cuDNN's kernel on a GPU, which jax.nn takes only where it is told to."""
+    found = {p.OURS: jsoftmax.dot_product_attention, "jax.nn": jax.nn.dot_product_attention, "autodiff": formula}
+    if jax.default_backend() == "gpu":
+        found[p.CUDNN] = functools.partial(jax.nn.dot_product_attention, implementation="cudnn")
+    if find_spec("tokamax"):
+        import tokamax
+
+        found[p.TOKAMAX] = tokamax.dot_product_attention
+    return found
 
 
 def matmul(query, key, value):
@@ -34,8 +43,7 @@ def matmul(query, key, value):
 
 
 def arrays(shape, dtype):
-    rng = np.random.default_rng(0)
-    return [jnp.asarray(rng.standard_normal(shape, np.float32), dtype) for _ in range(4)]
+    return [p.normal(number, shape, dtype) for number in range(4)]
 
 
 def programs(workload, dtype, cases):
@@ -44,10 +52,10 @@ def programs(workload, dtype, cases):
     found = p.yardsticks(g)
     found[p.Key(p.YARDSTICK, "", p.VALUE, p.MATMUL)] = p.compiled(matmul, taken)
     for case in cases:
-        for name, f in FUNCTIONS.items():
+        for name, f in functions().items():
             run = functools.partial(f, is_causal=case[1] == CAUSAL)
-            found[p.Key(*case, p.VALUE, name)] = p.compiled(run, taken)
-            found[p.Key(*case, p.GRADIENT, name)] = p.compiled(with_gradient(run, 3), [g, *taken])
+            p.add(found, p.Key(*case, p.VALUE, name), run, taken)
+            p.add(found, p.Key(*case, p.GRADIENT, name), with_gradient(run, 3), [g, *taken])
     return found | (by_torch(cases, g, taken) if p.has_torch() else {})
 
 

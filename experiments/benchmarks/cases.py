@@ -2,7 +2,6 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from tqdm import tqdm
 
 from experiments.benchmarks import programs as p
@@ -13,13 +12,11 @@ from experiments.benchmarks.operators import CASES, with_gradient
 def arrays(shape, dtype):
     """What the programs take, classes on axis 1; the distribution and the cotangent are as large as the logits."""
     rows = shape[:1] + shape[2:]
-    rng = np.random.default_rng(0)
-    x, other, cotangent = (jnp.asarray(a, dtype) for a in rng.standard_normal((3, *shape), np.float32))
     return {
-        "x": x,
-        "index": jnp.asarray(rng.integers(0, shape[1], rows, np.int32)),
-        "distribution": jax.nn.softmax(other, axis=1),
-        "cotangent": cotangent,
+        "x": p.normal(0, shape, dtype),
+        "index": jax.random.randint(jax.random.key(1), rows, 0, shape[1]),
+        "distribution": jax.nn.softmax(p.normal(2, shape, dtype), axis=1),
+        "cotangent": p.normal(3, shape, dtype),
         "beta": jnp.asarray(0.7, dtype),
     }
 
@@ -68,18 +65,18 @@ def programs(workload, dtype, cases, in_place):
             for mode, run, operands, donated in modes(f, given["x"], g, taken, case in in_place):
                 key = p.Key(*case, mode, name)
                 found[key] = p.as_it_is(run, operands) if eager else p.compiled(run, operands, donated)
-    if p.has_torch() and not eager:
-        for case in cases:
-            found |= by_torch(case, given)
-    return found
+    return found | (by_torch(cases, given) if p.has_torch() and not eager else {})
 
 
-def by_torch(case, given):
+def by_torch(cases, given):
     from experiments.benchmarks import torch_rivals as torch
 
-    operands, g = [torch.tensor(a) for a in arguments(case, given)], torch.tensor(cotangent(case, given))
-    found = {}
-    for name, f in torch.functions(case).items():
-        found[p.Key(*case, p.VALUE, name)] = p.as_it_is(torch.value(f), operands, torch.wait)
-        found[p.Key(*case, p.GRADIENT, name)] = p.as_it_is(torch.with_gradient(f), [g, *operands], torch.wait)
+    tensors, found = {name: torch.tensor(a) for name, a in given.items()}, {}
+    for case in cases:
+        g = cotangent(case, given)
+        g = tensors["cotangent"] if g is given["cotangent"] else torch.tensor(g)
+        for name, f in torch.functions(case).items():
+            operands = torch.own(name, arguments(case, tensors))
+            found[p.Key(*case, p.VALUE, name)] = p.as_it_is(torch.value(f), operands, torch.wait)
+            found[p.Key(*case, p.GRADIENT, name)] = p.as_it_is(torch.with_gradient(f), [g, *operands], torch.wait)
     return found

@@ -3,22 +3,21 @@
 Each is a function of (inputs, weight, labels). One that stores the weight with the classes first gets it so, made
 before the clock starts, and its gradient stays so.
 
-tokamax is not among them: it asks for a typeguard older than tyro's, and all that it has beside kernels for TPU and GPU
-is the product with every logit stored, which is `naive`.
+tokamax has two functions, of which the one that it takes by itself stores every logit on GPU and CPU.
 """
 
+import functools
 from importlib.util import find_spec
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 import jsoftmax
 from experiments.benchmarks import programs as p
 from experiments.benchmarks.workloads import LINEAR
 
-CLASSES_FIRST = ("jax-cce",)
+CLASSES_FIRST = ("jax-cce", p.LIGER, p.CCE, p.QUACK)
 
 
 def reduced(inputs, weight, labels):
@@ -47,18 +46,27 @@ def _jax_cce(inputs, weight, labels):
     return jax_cce.linear_cross_entropy(inputs, weight, labels)
 
 
+def _tokamax(inputs, weight, labels, implementation=None):
+    import tokamax
+
+    loss = tokamax.linear_softmax_cross_entropy_loss
+    return loss(inputs, labels, weight, reduction="mean", implementation=implementation)
+
+
 def functions(case):
     """Name → function, ours first."""
     found = {p.OURS: CASES[case], "matmul + optax": naive}
-    return found | ({"jax-cce": _jax_cce} if find_spec("jax_cce") else {})
+    if find_spec("jax_cce"):
+        found["jax-cce"] = _jax_cce
+    if find_spec("tokamax"):
+        found |= {p.TOKAMAX: _tokamax, p.CHUNKED: functools.partial(_tokamax, implementation="chunked_xla")}
+    return found
 
 
 def arrays(shape, dtype):
     n, d, v = shape
-    rng = np.random.default_rng(0)
-    inputs = rng.standard_normal((n, d), np.float32)
-    weight = rng.standard_normal((d, v), np.float32) / np.float32(np.sqrt(d))  # logits of size 1
-    return jnp.asarray(inputs, dtype), jnp.asarray(weight, dtype), jnp.asarray(rng.integers(0, v, n, np.int32))
+    weight = p.normal(1, (d, v), jnp.float32) / jnp.sqrt(jnp.float32(d))  # logits of size 1
+    return p.normal(0, (n, d), dtype), weight.astype(dtype), jax.random.randint(jax.random.key(2), (n,), 0, v)
 
 
 def programs(workload, dtype, cases):
@@ -69,18 +77,20 @@ def programs(workload, dtype, cases):
     for case in cases:
         for name, f in functions(case).items():
             taken = [inputs, weight.T if name in CLASSES_FIRST else weight, labels]
-            found[p.Key(*case, p.VALUE, name)] = p.compiled(f, taken)
-            found[p.Key(*case, p.GRADIENT, name)] = p.compiled(jax.value_and_grad(f, (0, 1)), taken)
+            p.add(found, p.Key(*case, p.VALUE, name), f, taken)
+            p.add(found, p.Key(*case, p.GRADIENT, name), jax.value_and_grad(f, (0, 1)), taken)
     for case in cases if p.has_torch() else ():
         found |= by_torch(case, inputs, weight, labels)
     return found
 
 
-def by_torch(case, *taken):
+def by_torch(case, inputs, weight, labels):
     from experiments.benchmarks import torch_rivals as torch
 
-    operands, found = [torch.tensor(a) for a in taken], {}
+    found = {}
+    layouts = {first: [torch.tensor(a) for a in (inputs, weight.T if first else weight, labels)] for first in (0, 1)}
     for name, f in torch.functions((LINEAR, "")).items():
+        operands = layouts[name in CLASSES_FIRST]
         found[p.Key(*case, p.VALUE, name)] = p.as_it_is(torch.value(f), operands, torch.wait)
         run = torch.with_gradient(f, differentiated=2)
         found[p.Key(*case, p.GRADIENT, name)] = p.as_it_is(run, [torch.one(), *operands], torch.wait)

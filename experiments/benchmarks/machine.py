@@ -18,15 +18,17 @@ from experiments.benchmarks import programs as p
 PACKAGES = dict.fromkeys(("jax.nn", "autodiff", *p.YARDSTICKS), "jax") | {
     **dict.fromkeys(("matmul + optax", "one-hot", "gathered"), "optax"),
     p.COMPILED: "torch",
-    "all classes": "jsoftmax",
+    p.CUDNN: "jax",
+    p.CHUNKED: p.TOKAMAX,
 }  # if not its name
 MEASURED = ("jsoftmax", "experiments", ":(exclude)*/results/*")  # writing down the results is no change
 
 
-def run():
+def run(of=""):
+    """`of`: the commit, where it is known."""
     return {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
-        "commit": commit(),
+        "commit": of or commit(),
         "device": device(),
         "cores": os.cpu_count(),
         "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
@@ -74,7 +76,7 @@ def commit(root=Path(__file__).parents[2]):
 
 @functools.cache
 def version(function):
-    """That of the package which a function is of; the yardsticks are JAX's."""
-    if function == p.OURS:
+    """That of the package which a function is of; the yardsticks are JAX's, and ours need not be installed."""
+    if function in (p.OURS, "all classes"):
         return jsoftmax.__version__
     return importlib.metadata.version(PACKAGES.get(function, function))

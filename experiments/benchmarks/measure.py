@@ -42,11 +42,11 @@ def working(found):
     """Without the kernels of others that do not run on this machine, or on such arrays; each is called once."""
     kept = dict(found)
     for key, program in found.items():
-        if key.function in p.OF_TORCH and key.function != p.TORCH:
+        if key.function in p.KERNELS:
             try:
                 seconds(program, 1)
             except Exception as error:
-                tqdm.write(f"LEFT OUT: {key.function}, {key.operator}, {key.mode}: {type(error).__name__}: {error}")
+                p.left_out(key, error)
                 del kept[key]
     return kept
 

@@ -16,12 +16,15 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from tqdm import tqdm
 
 MODES = VALUE, GRADIENT = ("value", "value and gradient")
 IN_PLACE = ", donated"
 OURS, TORCH, YARDSTICK = "jsoftmax", "torch", "yardstick"
-COMPILED = "torch.compile"
-OF_TORCH = (TORCH, COMPILED, "liger-kernel", "cut-cross-entropy", "quack-kernels")  # tensors of torch, on its streams
+COMPILED, CUDNN, TOKAMAX, CHUNKED = "torch.compile", "jax.nn, cuDNN", "tokamax", "tokamax, chunked"
+LIGER, CCE, QUACK = "liger-kernel", "cut-cross-entropy", "quack-kernels"
+OF_TORCH = (TORCH, COMPILED, LIGER, CCE, QUACK)  # tensors of torch, on its streams
+KERNELS = (COMPILED, LIGER, CCE, QUACK, CUDNN, TOKAMAX, CHUNKED)  # of others, not for every machine and every array
 YARDSTICKS = COPY, COPY_IN_PLACE, READ, MATMUL = ("copy", "in-place copy", "read", "matmul")
 
 
@@ -76,6 +79,26 @@ def rotated(arguments):
     if jax.default_backend() == "gpu":
         copies = max(1, math.ceil(COLD / sum(a.nbytes for a in arguments)))
     return itertools.cycle([arguments, *([_copied(a) for a in arguments] for _ in range(copies - 1))])
+
+
+def add(found, key, f, arguments):
+    """The compiled program of f(*arguments) to `found`, unless it is a kernel of others that cannot be compiled."""
+    try:
+        found[key] = compiled(f, arguments)
+    except Exception as error:
+        if key.function not in KERNELS:
+            raise
+        left_out(key, error)
+
+
+def left_out(key, error):
+    said = str(error).strip().partition("\n")[0][:200]
+    tqdm.write(f"LEFT OUT: {key.function}, {key.operator}, {key.mode}: {type(error).__name__}: {said}")
+
+
+def normal(number, shape, dtype):
+    """Standard normal numbers, drawn where JAX runs: for the logits of a vocabulary the host takes a minute."""
+    return jax.jit(lambda key: jax.random.normal(key, shape, jnp.float32).astype(dtype))(jax.random.key(number))
 
 
 def as_it_is(f, arguments, wait=jax.block_until_ready):

@@ -7,6 +7,7 @@ Imported only where torch is installed. Its cross-entropy has the classes on axi
 from importlib.util import find_spec
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -62,10 +63,14 @@ def attention(is_causal):
 
 
 def tensor(array):
-    """A copy of a JAX array; torch wants labels of 64 bits, and NumPy has no bfloat16 of its own."""
-    if np.issubdtype(array.dtype, np.integer):
-        return torch.tensor(np.asarray(array, np.int64), device=device())
-    return torch.tensor(np.asarray(array, np.float32), device=device()).to(getattr(torch, str(array.dtype)))
+    """A copy of a JAX array where it is; torch wants labels of 64 bits."""
+    copied = torch.from_dlpack(array).clone()
+    return copied.long() if jnp.issubdtype(array.dtype, jnp.integer) else copied
+
+
+def own(name, operands):
+    """For a function that writes its gradient over the logits, copies that no other function reads."""
+    return [a.clone() for a in operands] if name == p.LIGER else operands
 
 
 def device():
@@ -82,32 +87,52 @@ def functions(case):
     """Name → function of tensors, of all that are installed; compiled and hand-written ones on a GPU."""
     found = {p.TORCH: linear if case[0] == LINEAR else FUNCTIONS[case]}
     if device() == "cuda":
-        found[p.COMPILED] = torch.compile(found[p.TORCH])
-        found |= {name: rival for name, rival in _kernels(case).items() if rival}
+        torch._dynamo.reset()  # of a function that it has compiled eight times it runs the original
+        found[p.COMPILED] = torch.compile(found[p.TORCH], dynamic=False)
+        found |= _kernels(case)
     return found
+
+
+def _liger():
+    from liger_kernel.transformers import functional as liger
+
+    return {
+        ("softmax", ""): liger.liger_softmax,
+        (INTEGER, ""): lambda x, labels: liger.liger_cross_entropy(x, labels, reduction="none"),
+        (LINEAR, ""): liger.liger_fused_linear_cross_entropy,
+    }
+
+
+def _cut():
+    from cut_cross_entropy import linear_cross_entropy
+
+    return {(LINEAR, ""): linear_cross_entropy}
+
+
+def _quack():
+    from quack.cross_entropy import cross_entropy
+    from quack.linear_cross_entropy import chunked_linear_cross_entropy
+    from quack.softmax import softmax
+
+    return {
+        ("softmax", ""): softmax,
+        (INTEGER, ""): lambda x, labels: cross_entropy(x, labels, reduction="none"),
+        (LINEAR, ""): chunked_linear_cross_entropy,
+    }
+
+
+KERNELS = {p.LIGER: ("liger_kernel", _liger), p.CCE: ("cut_cross_entropy", _cut), p.QUACK: ("quack", _quack)}
 
 
 def _kernels(case):
     """Triton and CuTe kernels, where their packages are at hand."""
     found = {}
-    if find_spec("liger_kernel"):
-        from liger_kernel.transformers import functional as liger
-
-        found["liger-kernel"] = {
-            ("softmax", ""): liger.liger_softmax,
-            (INTEGER, ""): lambda x, labels: liger.liger_cross_entropy(x, labels, reduction="none"),
-            (LINEAR, ""): lambda x, w, labels: liger.liger_fused_linear_cross_entropy(x, w.T, labels),
-        }.get(case)
-    if find_spec("cut_cross_entropy"):
-        from cut_cross_entropy import linear_cross_entropy
-
-        found["cut-cross-entropy"] = {(LINEAR, ""): lambda x, w, labels: linear_cross_entropy(x, w.T, labels)}.get(case)
-    if find_spec("quack"):
-        from quack.cross_entropy import cross_entropy
-        from quack.softmax import softmax
-
-        found["quack-kernels"] = {("softmax", ""): softmax, (INTEGER, ""): cross_entropy}.get(case)
-    return found
+    for name, (package, functions) in KERNELS.items():
+        try:
+            found[name] = functions().get(case) if find_spec(package) else None
+        except ImportError as error:  # of what it needs beside
+            p.left_out(p.Key(*case, "", name), error)
+    return {name: f for name, f in found.items() if f}
 
 
 def value(f):

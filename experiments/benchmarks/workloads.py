@@ -156,8 +156,9 @@ WORKLOADS += (
 )
 
 
-def _gpu(name, shape, reason, quick, kind="compiled"):
-    return Workload(f"{name}, GPU", shape, reason, quick, kind=kind, calls=20, rounds=20, on="gpu")
+def _gpu(name, shape, reason, quick, kind="compiled", calls=20):
+    """`calls` follow each other, so that starting them takes nothing; of long ones a few are enough."""
+    return Workload(f"{name}, GPU", shape, reason, quick, kind=kind, calls=calls, rounds=20, on="gpu")
 
 
 def _half(*cases):
@@ -190,6 +191,7 @@ WORKLOADS += (
         (8192, 50257),
         "29 · 1733 classes: no tile and no vector divides them",
         _half("softmax", "logsumexp", INTEGER) | _float32(INTEGER),
+        calls=10,
     ),
     _gpu(
         "Llama-3",
@@ -198,8 +200,9 @@ WORKLOADS += (
         _half(
             "softmax", "log_softmax", "logsumexp", CROSS_ENTROPY, INTEGER, f"{INTEGER}, β", f"{INTEGER}, all options"
         ),
+        calls=5,
     ),
-    _gpu("Gemma", (4096, 262144), "the largest vocabulary in use, a power of two", _half("softmax", INTEGER)),
+    _gpu("Gemma", (4096, 262144), "the largest vocabulary in use, a power of two", _half("softmax", INTEGER), calls=5),
     _gpu(
         "segmentation",
         (8, 21, 512, 512),
@@ -212,8 +215,9 @@ WORKLOADS += (
         "2.1 GB of scores in half precision",
         _half("dot_product_attention", "dot_product_attention, causal"),
         "attention",
+        calls=3,
     ),
-    _gpu("linear 32k", (8192, 2048, 32768), "0.5 GB of logits, 0.2 GB of operands", _half(LINEAR), "linear"),
-    _gpu("linear Llama-3", (8192, 4096, 128256), "2.1 GB of logits, 1.1 GB of operands", _half(LINEAR), "linear"),
+    _gpu("linear 32k", (8192, 2048, 32768), "0.5 GB of logits, 0.2 GB of operands", _half(LINEAR), "linear", 5),
+    _gpu("linear Llama-3", (8192, 4096, 128256), "2.1 GB of logits, 1.1 GB of operands", _half(LINEAR), "linear", 2),
 )
 BY_NAME = {workload.name: workload for workload in WORKLOADS}
