@@ -11,7 +11,7 @@ import pytest
 import jsoftmax
 from experiments.structure import lowering, meshes
 from jsoftmax._partition import online, reference, resident
-from tests import inputs, registry, test_torture, tolerance, torture, verify
+from tests import inputs, registry, test_second_order, test_torture, tolerance, torture, verify
 from tests.marks import slow
 
 COMPILE_LIGHTLY = "fast lane"
@@ -139,6 +139,65 @@ def test_one_read_gives_the_same_pair(beta, axes, masked):
         np.testing.assert_array_max_ulp(np.where(least, 0, a), np.where(least, 0, b), EXPONENTS)
 
 
+def of_rows(x, beta, where, axes):
+    """What the sums of one read are held to: exponents and weights of the definition, and which classes are the peak:
+    all of them in a row without any."""
+    stats = reference.statistics_of(x, beta, where, axes)
+    t = np.float64(reference.gap(x, beta, where, stats.peak))
+    there = (x == stats.peak) & (True if where is None else where) | (np.asarray(stats.excess) == -1)
+    p = np.float64(reference.weights(x, beta, where, stats))
+    return t, np.asarray(there), p, np.isnan(np.asarray(stats.excess))
+
+
+@pytest.mark.parametrize("masked", [False, True], ids=["all", "masked"])
+@pytest.mark.parametrize("axes", [(1,), slow((1, 0))], ids=str)
+@pytest.mark.parametrize("beta", [None, 0.0, 0.3, -3.0, np.inf, -np.inf], ids=str)
+def test_one_read_gives_the_sums(beta, axes, masked):
+    """Of masses, some where a class is absent, and of numbers of any sign: all, beside the peak, their distance from it
+    and the weighted mean."""
+    x, rng = hard(), np.random.default_rng(0)
+    beta = None if beta is None else jnp.full((1, 1), beta, jnp.float32)
+    where = np.arange(x.size).reshape(x.shape) % 3 != 1 if masked else None
+    v = np.float32(rng.standard_normal(x.shape))
+    q = np.float32(rng.random(x.shape)) * (np.isfinite(x) | (np.arange(len(x))[:, None] % 2 == 0))
+    t, there, p, poisoned = of_rows(x, beta, where, axes)
+
+    def agree(found, terms, what):
+        expected, size = (
+            np.sum(a, axes, keepdims=True) for a in (terms, np.abs(np.where(np.isfinite(terms), terms, 0)))
+        )
+        expected, found = (np.where(poisoned, 0, a) for a in (expected, found))
+        bound = tolerance.Bound(64, 4)  # differences of the smallest numbers may count as 0
+        tolerance.check(np.float32(found), expected, np.float32, bound, what, scale=size, gap=20.0, floor=16.0)
+
+    stats, masses = online.mass_statistics_of(q, x, beta, where, axes)
+    for a, b in zip(stats, online.statistics_of(x, beta, where, axes), strict=True):
+        np.testing.assert_array_equal(a, b)
+    wide = np.float64(q)
+    agree(masses.total, wide, "masses")
+    agree(masses.beside, np.where(there, 0, wide), "masses beside the peak")
+    agree(masses.gap, np.where(q == 0, 0, -np.where(q == 0, 1, wide) * t), "their distance")
+    total, beside = online.sums_of(v, x, beta, where, axes)
+    agree(total, np.float64(v), "sum")
+    agree(beside, np.where(there, 0, np.float64(v)), "sum beside the peak")
+    v = v if where is None else np.where(where, v, 0)
+    at, mean = online.mean_of(v, x, beta, where, axes)
+    found = np.where(np.any(p > 0, axes, keepdims=True), np.float64(at) + np.float64(mean), 0)
+    agree(found, np.where(p == 0, 0, p * v), "mean")
+
+
+def test_a_mean_is_about_the_peak():
+    """Of a row that has all its weight there, and far from 0: what differs from the peak's own is left, and no more."""
+    x, v = np.float32([[0, -30, -31], [-30, 0, -31]]), np.float32([[1e6, 1e6 + 1, 1e6 - 2], [7, 7, 7]])
+    at, mean = online.mean_of(v, x, None, None, (1,))
+    assert at.tolist() == [[1e6], [7]]
+    _, even = online.mean_of(np.float32([[3e38, -3e38, 1e38]]), np.zeros((1, 3), np.float32), None, None, (1,))
+    wanted = np.float64([[1e38 / 3 - 3e38]])  # of numbers that have no sum
+    tolerance.check(even, wanted, np.float32, tolerance.Bound(8), "mean of huge numbers")
+    expected = np.exp(-30.0) - 2 * np.exp(-31.0)
+    tolerance.check(mean, np.float64([[expected], [0]]), np.float32, tolerance.Bound(8, 1), "mean", gap=31.0)
+
+
 def test_a_distance_that_counts_as_0():
     """Where subnormal numbers do: two peaks that are not the same, at β = ∞; and an absent class at β = 0."""
     infinite = jnp.asarray(np.inf, np.float32)
@@ -217,6 +276,56 @@ def test_maps_of_few_classes(name, platform):
         size = np.float64(np.where(np.isfinite(b), b, 0))
         finite = np.where(np.isfinite(b), a, 0).astype(np.float32)
         tolerance.check(finite, size, np.float32, tolerance.Bound(16), f"{name} of a map", scale=1)
+
+
+@pytest.mark.parametrize(
+    ("case", "platform"),
+    [
+        pytest.param(c, "tpu", id=registry.label(c))
+        for c in registry.CASES
+        if c.name in ("softmax", "log_softmax", "softmax_cross_entropy")
+    ],
+    indirect=["platform"],
+)
+@pytest.mark.parametrize("name", ["ties", slow("confident"), slow("mask on holes")])
+def test_derivatives_of_the_gradient(name, case, platform):
+    """The sums of one read have rules of their own, of operations that can be turned round."""
+    test_second_order.test_second_order(name, case)
+    with jax.enable_x64(True):
+        s = verify.finite_labels(case, registry.sample(case, inputs.BY_NAME[name], np.float64, 0.6))
+        arrays, g = {k: jnp.asarray(a) for k, a in s.arrays.items()}, registry.cotangent(case, s)
+        x, v = arrays.pop(case.logits), inputs.cotangent(s.arrays[case.logits].shape, 10)
+        v = jnp.where(jnp.isfinite(x), v, 0)
+        f = lambda x: jnp.vdot(registry.call(case.name, tuple(s.static.items()), {case.logits: x} | arrays), g)  # noqa: E731
+        moved = np.asarray(jax.jit(lambda x: jax.jvp(jax.grad(f), (x,), (v,))[1])(x))
+        turned = jax.jit(jax.grad(lambda x: jnp.vdot(jax.grad(f)(x), v)))(x)
+        scale = np.abs(v).max() * np.abs(g).max()  # of the terms that cancel
+        tolerance.check(turned, moved, np.float64, tolerance.SECOND_ORDER, "turned round", scale=scale)
+
+
+@pytest.mark.parametrize("masked", [False, True], ids=["all", "masked"])
+def test_a_poisoned_row_that_nothing_depends_on(masked, platform):
+    """Its gradient is 0, and NaN where its loss is used; the loss of mass on an absent class is no poison."""
+    x = jnp.array([[np.nan, 1, 2], [0, 1, 2], [-np.inf, 1, 2]], jnp.float32)
+    q, where = jnp.full((3, 3), 1 / 3, jnp.float32), jnp.ones((3, 3), bool) if masked else None
+    loss = lambda x, i: jsoftmax.softmax_cross_entropy(x, q, where=where)[i]  # noqa: E731
+    for i in range(3):
+        bar = np.asarray(jax.jit(jax.grad(loss), static_argnums=1)(x, i))
+        assert np.all(np.delete(bar, i, 0) == 0)
+        assert np.all(np.isnan(bar[i])) if i == 0 else np.all(np.isfinite(bar[i])) and np.any(bar[i] != 0)
+
+
+@pytest.mark.parametrize("name", ["log_softmax", "softmax_cross_entropy"])
+def test_a_confident_row_keeps_its_gradient(name, platform):
+    """At the peak, where what is left of 1 − p is e⁻⁴⁰."""
+    x = jnp.array([[0, 40, -1, 0.5]], jnp.float32)
+    q = jnp.array([[0, 1, 0, 0]], jnp.float32)
+    others = np.exp(np.float64([-40, -41, -39.5])).sum()
+    if name == "log_softmax":
+        bar, sign = jax.grad(lambda x: jsoftmax.log_softmax(x)[0, 1])(x), 1
+    else:
+        bar, sign = jax.grad(lambda x: jsoftmax.softmax_cross_entropy(x, q)[0])(x), -1
+    tolerance.check(bar[0, 1], np.float64(sign * others), np.float32, tolerance.Bound(8, 1), name, gap=40.0)
 
 
 def test_a_loss_of_nothing_has_no_penalty(platform):

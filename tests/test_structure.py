@@ -58,13 +58,14 @@ def check_saved(case, s, arrays, rows):
     arguments = [arrays[k] for k in (case.logits, "labels", "b", "where") if k in arrays and arrays[k].size == size]
     assert sorted((a.dtype.name, a.shape) for a in large) == sorted((a.dtype.name, a.shape) for a in arguments)
     labels = 4 + 1 if case.name == INT else 0  # as int32, and whether it is ignored
+    masses = 2 * 4 if case.name == DIST else 0  # of the distribution, of all classes and beside the peak
     beside = sum(leaf.size * leaf.dtype.itemsize for leaf in saved if leaf.size < size)
-    assert beside <= rows * (2 * 4 + labels) + 4, "beside the arguments: peak, excess and one β"
+    assert beside <= rows * (2 * 4 + labels + masses) + 4, "beside the arguments: peak, excess and one β"
 
 
 @CASES
 @DTYPES
-def test_saves_its_arguments_and_two_numbers_a_row(case, dtype):
+def test_saves_its_arguments_and_a_few_numbers_a_row(case, dtype):
     """129 classes: an array of the size of the logits would not pass for a few numbers a row."""
     row = inputs.BY_NAME["past a lane"]
     s = registry.sample(case, row, np.dtype(dtype))
@@ -209,7 +210,7 @@ def test_the_lints_see_what_they_look_for():
 # without; for CUDA the same. A change that makes them fewer lowers these numbers.
 BUDGET = {
     "softmax": (233, 428, 58, 97),
-    "log_softmax": (306, 303, 98, 142),
+    "log_softmax": (307, 398, 99, 143),
     "softmax_jacobian": (486, 479, 482, 475),
     "logsumexp": (291, 290, 65, 64),
     "logsumexp-b": (733, 731, 729, 727),

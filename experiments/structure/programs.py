@@ -133,15 +133,26 @@ def linear_rows(compiled, target):
 
 # passes over the logits, by operator: value, value and gradient
 LONG = {
-    "softmax": (3.1, 9.1),
-    "log_softmax": (3.1, 9.1),
+    "softmax": (3.1, 7.1),
+    "log_softmax": (3.1, 7.1),
     "logsumexp": (1.1, 3.1),
-    CROSS_ENTROPY: (3.1, 9.1),
+    CROSS_ENTROPY: (2.1, 5.1),
     INTEGER: (1.1, 3.1),
 }
-OF_MAP = {"softmax": (4.3, 10.5), SPATIAL: (1.1, 5.3)}
-ON_CHIP = LONG | {"softmax": (2.1, 5.1), "log_softmax": (2.1, 5.1), CROSS_ENTROPY: (2.1, 6.1)}
-NEEDS = 0.05  # of the logits, beside arguments and results
+LONG_ON_GPU = LONG | {"softmax": (3.1, 6.2), "log_softmax": (3.1, 6.2)}
+OF_MAP = {"softmax": (4.3, 8.7), SPATIAL: (1.1, 5.3)}
+ON_CHIP = LONG | {"softmax": (2.1, 5.1), "log_softmax": (2.1, 5.1), CROSS_ENTROPY: (2.1, 5.1)}
+# and kernels of the H100: one of a few numbers costs as much as any where the logits are small
+KERNELS = {
+    "softmax": (6, 9),
+    "log_softmax": (4, 5),
+    "logsumexp": (4, 7),
+    CROSS_ENTROPY: (3, 4),
+    INTEGER: (4, 7),
+    SPATIAL: (3, 6),
+}
+KERNELS_ON_CHIP = KERNELS | {"softmax": (2, 3), "log_softmax": (1, 2), CROSS_ENTROPY: (1, 2)}
+NEEDS = 0.06  # of the logits, beside arguments and results: what the parts of a long row add up to
 MAP_NEEDS = 0.3  # of few classes a few numbers a row are more
 LINEAR_NEEDS = 1.25  # the gradient of the weight is added up in float32, which is as large as the logits in bfloat16
 
@@ -156,6 +167,9 @@ def broken(row):
     most = limit(row)
     if most is not None and row["passes"] > most:
         return f"{name}: {row['passes']} passes over the logits, at most {most}"
+    kernels = most_kernels(row)
+    if kernels is not None and row["kernels"] > kernels:
+        return f"{name}: {row['kernels']} kernels, at most {kernels}"
     if row["temporary"] > needs(row):
         return f"{name}: temporaries of {row['temporary']} of the logits, at most {needs(row)}"
     return None
@@ -170,6 +184,16 @@ def needs(row):
 def limit(row):
     if row["passes"] is None:
         return None
-    short = row["target"] == "H100" and row["shape"][1] <= SHORT
-    of_rows = OF_MAP if len(row["shape"]) > 2 else ON_CHIP if short else LONG
+    of_long = LONG_ON_GPU if row["target"] == "H100" else LONG
+    of_rows = OF_MAP if len(row["shape"]) > 2 else ON_CHIP if on_chip(row) else of_long
     return of_rows[row["operator"]][row["mode"] == GRADIENT]
+
+
+def most_kernels(row):
+    if row["target"] != "H100" or row["kernels"] is None:
+        return None
+    return (KERNELS_ON_CHIP if on_chip(row) else KERNELS)[row["operator"]][row["mode"] == GRADIENT]
+
+
+def on_chip(row):
+    return row["target"] == "H100" and len(row["shape"]) == 2 and row["shape"][1] <= SHORT

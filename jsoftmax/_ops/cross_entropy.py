@@ -23,6 +23,7 @@ from jax.typing import ArrayLike
 from jsoftmax._core import axes as ax
 from jsoftmax._core import check, mesh
 from jsoftmax._core.axes import total
+from jsoftmax._core.dtypes import wide
 from jsoftmax._core.labels import as_int32, at_label, is_class, is_ignored
 from jsoftmax._core.operands import prepare
 from jsoftmax._core.rule import with_vjp
@@ -36,6 +37,7 @@ from jsoftmax._partition.statistics import (
     label_statistics,
     live,
     masked,
+    mass_statistics,
     statistics,
     times_log,
     weights,
@@ -93,7 +95,7 @@ def softmax_cross_entropy(
     forward mode inside `forward_mode()`. In a label it is −(1 − ε) w_j log p_j, and 0 where p_j = 0. A −inf logit
     with mass y_j has gradient −β (1 − ε) w_j y_j; where masked, 0. At β = ±inf those in `logits` and β are 0. A row
     whose cotangent is 0 has gradient 0, also when it is NaN. Saves `logits`, `labels`, β, `where`, the options and
-    two numbers a row.
+    four numbers a row.
 
     References: Bridle (1990); Szegedy et al. (2016), arXiv:1512.00567 (label smoothing); de Brébisson & Vincent (2016),
     arXiv:1604.08859 (z-loss); Blanchard, Higham & Higham (2021), doi:10.1093/imanum/draa038.
@@ -301,25 +303,31 @@ def _distribution_primal(x, labels, where, beta, options, axes):
 
 
 def _distribution_fwd(x, labels, where, beta, options, axes):
-    stats = statistics(x, beta, where, axes)
-    q = _times(labels.astype(stats.peak.dtype), scaled(options.class_weights, options))
+    q = _masses(x, labels, options)
+    stats, masses = mass_statistics(q, x, beta, where, axes)
 
-    def losses(x, beta, where, stats, axes):
-        loss = 0 - expected_log_weight(q, x, beta, where, stats, axes, True)  # (2)
+    def losses(x, beta, where, stats, axes, masses=None):
+        loss = 0 - expected_log_weight(q, x, beta, where, stats, masses, axes, True)  # (2)
         loss += penalties.value(penalties.sums(x, beta, where, stats, options, axes), options)
         return poison(loss, jnp.isnan(stats.excess))
 
-    return resident.each(losses, stats, x, beta, where, axes), (x, labels, where, beta, options, stats)
+    loss = resident.each(losses, stats, x, beta, where, axes, elsewhere=functools.partial(losses, masses=masses))
+    sums_of_labels = None if masses is None else (masses.total, masses.beside)
+    stats = resident.kept(stats, loss, x, beta, where, axes)
+    return loss, (x, labels, where, beta, options, stats, sums_of_labels)
+
+
+def _masses(x, labels, options):
+    return _times(labels.astype(wide(x.dtype)), scaled(options.class_weights, options))
 
 
 def _distribution_bwd(axes, residuals, g):
-    x, labels, where, beta, options, stats = residuals
+    x, labels, where, beta, options, stats, sums_of_labels = residuals
     used, g = used_rows(g, jnp.isnan(stats.excess))
-    given = beta
+    given, q = beta, _masses(x, labels, options)
     x, stats, beta = without(~used, x, stats, beta)
     stats = resident.again(stats, x, beta, where, axes)
     y, scale = labels.astype(stats.peak.dtype), scaled(options.class_weights, options)
-    q = _times(y, scale)
     p = weights(x, beta, where, stats, axes)
     sums = penalties.sums(x, beta, where, stats, options, axes)
     more = penalties.pull(g, sums, beta, stats, options)
@@ -327,8 +335,11 @@ def _distribution_bwd(axes, residuals, g):
     def mass(x, where, q, w):
         return g * q if more.even is None else g * q + jnp.where(live(x, where), _times(more.even, w), 0)
 
-    operands = q, options.class_weights
-    t_bar = more.level * p - pullback.through_log_weights(mass, operands, x, beta, where, stats, axes)  # (3)
+    operands, known = (q, options.class_weights), None
+    if more.even is None and sums_of_labels is not None:
+        known = tuple(g * total for total in sums_of_labels)
+    of_labels = pullback.through_log_weights(mass, operands, x, beta, where, stats, axes, known)
+    t_bar = more.level * p - of_labels  # (3)
     x_bar = pullback.to_logits(t_bar, x, beta, where, used)
     beta_bar = None
     if given is not None:

@@ -56,7 +56,7 @@ def sums(x: Logits, beta: Rows | None, where: Mask, stats: Statistics, options: 
     if options.smoothing is not None:
         w = jnp.ones((1,) * x.ndim, stats.peak.dtype) if options.class_weights is None else options.class_weights
         share = share_of(classes.total(lambda x, where: live(x, where).astype(stats.peak.dtype), axes, x, where))
-        log_p = expected_log_weight(w, x, beta, where, stats, axes, False)
+        log_p = expected_log_weight(w, x, beta, where, stats, None, axes, False)
     if options.z_loss is not None:
         log_z = finite_log_z(log_partition(x, beta, where, stats, axes), stats)
     return Sums(share, log_p, log_z)

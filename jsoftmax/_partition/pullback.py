@@ -5,7 +5,12 @@
     x_bar_j  =  β t_bar_j          β_bar = Σ_j (x_j − m) t_bar_j       for Σ_j t_bar_j = 0             (12)
 
 Both are taken twice, for they cancel at an entry that has nearly all the weight. What the second time takes off, p_j
-times the sum of the first results, is 0 but for their roundings.
+times the sum of the first results, is 0 but for their roundings. With the sum o of what is not at the peak, (11) is
+there
+
+    t_bar  =  (1 − p) Σ g − o
+
+of which neither term cancels, nor much of their difference but what the result has lost to begin with.
 """
 
 from collections.abc import Callable
@@ -14,19 +19,17 @@ from typing import Any
 import jax.numpy as jnp
 from jax import lax
 
-from jsoftmax._core.axes import class_index, total
+from jsoftmax._core.axes import class_index, names, positions, total
 from jsoftmax._core.types import ClassAxes, Logits, Mask, Rows
-from jsoftmax._partition import classes, limits, reference
+from jsoftmax._partition import classes, limits, online, reference, resident
 from jsoftmax._partition.reference import Statistics, half_gap, live, masked, times
-from jsoftmax._partition.statistics import weights
+from jsoftmax._partition.statistics import centered, complements, sums_apart, weights
 
 
 def through_weights(g: Logits, x: Logits, beta: Rows | None, where: Mask, stats: Statistics, axes: ClassAxes):
     """t_bar of (10)."""
-    p, g = weights(x, beta, where, stats, axes), masked(g, where)
-    for _ in range(2):  # as in `deviation`; a choice by element would cost XLA:CPU its fused kernel
-        g = g - total(p * g, axes)
-    return p * g
+    p = weights(x, beta, where, stats, axes)
+    return p * centered(masked(g, where), p, x, beta, where, stats, axes)
 
 
 def through_log_weights(
@@ -37,18 +40,40 @@ def through_log_weights(
     where: Mask,
     stats: Statistics,
     axes: ClassAxes,
+    sums: tuple[Rows, Rows] | None = None,
 ):
-    """t_bar of (11) for the cotangent g(x, where, *operands), which `classes.total` may take class by class."""
-    total = classes.alone(lambda x, where: classes.total(g, axes, x, where, *operands), axes, x, where)
+    """t_bar of (11) for the cotangent g(x, where, *operands), which `classes.total` may take class by class.
 
-    def left(x, where, *operands):
-        return g(x, where, *operands) - reference.weights(x, beta, where, stats) * total
+    Accelerators take the form with sums where a row is not on chip, and another read of the logits is what it costs to
+    do anything twice; the two `sums`, of all and beside the peak, may be known there.
+    """
 
-    p = weights(x, beta, where, stats, axes)
-    each = (class_index(x.shape, axes) if a is classes.INDEX else a for a in operands)
-    # 0 but for roundings, and at a peak that has nearly all the weight these are the result
-    rest = lax.stop_gradient(classes.total(left, axes, x, where, *operands))
-    return (g(x, where, *each) - p * total) - p * rest
+    def each(x):
+        return (class_index(x.shape, axes) if a is classes.INDEX else a for a in operands)
+
+    def twice(x, beta, where, stats, sums):
+        def left(x, where, *operands):
+            return g(x, where, *operands) - reference.weights(x, beta, where, stats) * of_all
+
+        of_all = classes.alone(lambda x, where: classes.total(g, axes, x, where, *operands), axes, x, where)
+        p = weights(x, beta, where, stats, axes)
+        # 0 but for roundings, and at a peak that has nearly all the weight these are the result
+        rest = lax.stop_gradient(classes.total(left, axes, x, where, *operands))
+        return (g(x, where, *each(x)) - p * of_all) - p * rest
+
+    def at_once(x, beta, where, stats, sums):
+        # a second class near the peak has at most half of the weight, and nothing cancels
+        alone = (reference.masses(x, beta, where, stats.peak) == 1) & (stats.excess < 1)
+        bar = g(x, where, *each(x))
+        of_all, beside = sums or sums_apart(bar, x, beta, where, stats, axes)
+        rest = complements(x, beta, where, stats, axes) * of_all - beside
+        return jnp.where(alone, rest, bar - weights(x, beta, where, stats, axes) * of_all)
+
+    known = x, beta, where, stats, sums
+    if names(axes) or not online.suits(x, positions(axes)):
+        return twice(*known)
+    on_gpu = twice if resident.fits(x, beta, axes, True) else at_once
+    return lax.platform_dependent(*known, cpu=twice, cuda=on_gpu, rocm=on_gpu, default=at_once)
 
 
 def to_logits(t_bar: Logits, x: Logits, beta: Rows | None, where: Mask, used: Rows | None = None):

@@ -36,10 +36,12 @@ def each(
     axes: ClassAxes,
     fine: bool = True,
     absent: float | None = None,
+    elsewhere: Callable[..., Array] | None = None,
 ) -> Array:
     """f(x, β, where, stats, axes); on a GPU where a row fits, with the pair made anew: f then has one kernel.
 
-    There a masked entry is a −∞, to the bit, and `absent` is what it gives in a row that is poisoned.
+    There a masked entry is a −∞, to the bit, and `absent` is what it gives in a row that is poisoned. Where a row does
+    not fit, and on every other platform, `elsewhere` may stand in for f.
     """
 
     def on_chip(stats, x, beta, where):
@@ -48,7 +50,7 @@ def each(
         return y if where is None or absent is None else jnp.where(where, y, absent)
 
     def otherwise(stats, x, beta, where):
-        return f(x, beta, where, stats, axes)
+        return (elsewhere or f)(x, beta, where, stats, axes)
 
     if not fits(x, beta, axes, fine):
         return otherwise(stats, x, beta, where)
@@ -66,6 +68,18 @@ def again(
         return _anew(x, beta, where, axes, fine)
 
     return _on_gpu(on_chip, lambda stats, *_: stats, stats, x, beta, where)
+
+
+def kept(stats: Statistics, y: Rows, x: Logits, beta: Rows | None, where: Mask, axes: ClassAxes) -> Statistics:
+    """What a rule keeps of the pair for its second half, beside a result y of each row: where that half makes it anew,
+    whether the row is poisoned, which y tells, and no read of the logits finds out."""
+
+    def on_chip(stats, y):
+        return Statistics(jnp.zeros_like(stats.peak), jnp.where(jnp.isnan(y), jnp.nan, 0).astype(y.dtype))
+
+    if where is not None or not fits(x, beta, axes, True):
+        return stats
+    return _on_gpu(on_chip, lambda stats, _: stats, stats, y)
 
 
 def backward(

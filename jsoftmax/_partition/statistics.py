@@ -27,8 +27,9 @@ from jax import Array, lax
 from jsoftmax._core.axes import class_index, names, positions, total
 from jsoftmax._core.dtypes import widen
 from jsoftmax._core.labels import at_label
+from jsoftmax._core.mesh import is_explicit
 from jsoftmax._core.types import ClassAxes, Labels, Logits, Mask, Rows
-from jsoftmax._partition import blocked, classes, labelled, limits, online, reference
+from jsoftmax._partition import blocked, classes, labelled, limits, online, reference, resident
 from jsoftmax._partition.merge import over_devices
 from jsoftmax._partition.reference import (
     Statistics,
@@ -44,6 +45,7 @@ from jsoftmax._partition.reference import (
 
 __all__ = [
     "Statistics",
+    "centered",
     "complements",
     "deviation",
     "entropy",
@@ -61,9 +63,11 @@ __all__ = [
     "log_partition",
     "log_weights",
     "masked",
+    "mass_statistics",
     "share",
     "signed_gap",
     "statistics",
+    "sums_apart",
     "times",
     "times_log",
     "times_twice",
@@ -99,6 +103,59 @@ def statistics(
         return classes.alone(in_turn, here, x, beta, where)
     by_blocks = fine and not (each and blocked.fuses(x)) and blocked.suits(x, where, here)
     return lax.platform_dependent(x, beta, where, cpu=in_blocks if by_blocks else in_turn, default=at_once)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(4,))
+def mass_statistics(
+    q: Logits, x: Logits, beta: Rows | None, where: Mask, axes: ClassAxes
+) -> tuple[Statistics, online.Masses | None]:
+    """The same, and what the masses q of a row are, where accelerators have that from the same read; elsewhere zeros,
+    on CPU and where a GPU has the row on chip."""
+    q, x, beta = lax.stop_gradient((q, x, beta))
+    here = positions(axes)
+    if names(axes) or not online.suits(x, here):
+        return statistics(x, beta, where, axes), None
+
+    def without_masses(q, x, beta, where):
+        stats = statistics(x, beta, where, axes)
+        return stats, online.Masses(*(jnp.zeros_like(stats.peak) for _ in range(3)))
+
+    def at_once(q, x, beta, where):
+        return online.mass_statistics_of(q, x, beta, where, here)
+
+    on_gpu = without_masses if resident.fits(x, beta, axes, True) else at_once
+    return lax.platform_dependent(q, x, beta, where, cpu=without_masses, cuda=on_gpu, rocm=on_gpu, default=at_once)
+
+
+@mass_statistics.defjvp
+def _(axes, primals, tangents):
+    """The sums are linear in q; what is made of the pair and of the gap has rules of its own."""
+    stats, masses = mass_statistics(*primals, axes)
+    still = jax.tree.map(jnp.zeros_like, (stats, masses))
+    if masses is None:
+        return (stats, masses), still
+    moved, beside = _sums_apart(tangents[0], (*primals[1:], stats), axes)
+    return (stats, masses), (still[0], still[1]._replace(total=moved, beside=beside))
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(5,))
+def sums_apart(
+    v: Logits, x: Logits, beta: Rows | None, where: Mask, stats: Statistics, axes: ClassAxes
+) -> tuple[Rows, Rows]:
+    """Σ v of each row, and of what is beside the peak; for accelerators, which may have both from the pair's read."""
+    return online.sums_of(v, x, beta, where, positions(axes))
+
+
+@sums_apart.defjvp
+def _(axes, primals, tangents):
+    return sums_apart(*primals, axes), _sums_apart(tangents[0], primals[1:], axes)
+
+
+def _sums_apart(v, of_rows, axes):
+    """The same, which can be transposed."""
+    x, beta, where, stats = of_rows
+    at_peak = reference.masses(x, beta, where, stats.peak) == 1
+    return total(v, axes), total(jnp.where(at_peak, 0, v), axes)
 
 
 def label_statistics(
@@ -201,6 +258,38 @@ def deviation(v: Logits, p: Logits, axes: ClassAxes) -> Logits:
     for _ in range(2):
         v = v - total(jnp.where(p == 0, 0, p * v), axes)
     return v
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(6,))
+def centered(
+    v: Logits, p: Logits, x: Logits, beta: Rows | None, where: Mask, stats: Statistics, axes: ClassAxes
+) -> Logits:
+    """v − Σ p v too, for v = 0 where masked and p of these logits. Accelerators begin at the v of the peak, which is
+    found with the sum."""
+    here = positions(axes)
+
+    def twice(v, p, x, beta, where):
+        for _ in range(2):  # as in `deviation`; a choice by element would cost XLA:CPU its fused kernel
+            v = v - total(p * v, axes)
+        return v
+
+    def at_once(v, p, x, beta, where):
+        at_peak, mean = online.mean_of(v, x, beta, where, here)
+        return (v - at_peak) - mean
+
+    operands = v, p, x, beta, where
+    if names(axes) or is_explicit(x):
+        return twice(*operands)
+    on_gpu = twice if resident.fits(x, beta, axes, False) else at_once
+    return lax.platform_dependent(*operands, cpu=twice, cuda=on_gpu, rocm=on_gpu, default=at_once)
+
+
+@centered.defjvp
+def _(axes, primals, tangents):
+    p, *rest = primals[1:]
+    y = centered(*primals, axes)
+    turned = total(_weight_tangent(rest, tangents[2:4], axes) * y, axes)
+    return y, deviation(tangents[0], p, axes) - turned
 
 
 def _deviations(primals, tangents, axes):
@@ -372,17 +461,37 @@ def _(axes, primals, tangents):
     return label_pull(*primals, axes), jnp.where(used, moved, 0)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(5, 6))
+@functools.partial(jax.custom_jvp, nondiff_argnums=(6, 7))
 def expected_log_weight(
-    q: Logits, x: Logits, beta: Rows | None, where: Mask, stats: Statistics, axes: ClassAxes, absent: bool
+    q: Logits,
+    x: Logits,
+    beta: Rows | None,
+    where: Mask,
+    stats: Statistics,
+    masses: online.Masses | None,
+    axes: ClassAxes,
+    absent: bool,
 ) -> Rows:
-    """Σ_j q_j log p_j with 0 · log 0 = 0, in value and in every derivative; over all classes, or without the absent."""
-    return reference.expected_log_weight(q, x, beta, where, stats, axes, absent)
+    """Σ_j q_j log p_j with 0 · log 0 = 0, in value and in every derivative; over all classes, or without the absent.
+
+    Over all, and where the platform has them, from the masses q of each row alone.
+    """
+
+    def from_logits(q, x, beta, where, stats, masses):
+        return reference.expected_log_weight(q, x, beta, where, stats, axes, absent)
+
+    def from_masses(q, x, beta, where, stats, masses):
+        return 0 - (masses.gap + masses.total * jnp.maximum(log_excess(stats), 0))
+
+    operands = q, x, beta, where, stats, masses
+    if masses is None:
+        return from_logits(*operands)
+    return lax.platform_dependent(*operands, cpu=from_logits, default=from_masses)
 
 
 @expected_log_weight.defjvp
 def _(axes, absent, primals, tangents):
-    q, x, beta, where, stats = primals
+    q, x, beta, where, stats, _ = primals
     moved = q * _log_weight_tangent((x, beta, where, stats), tangents[1:3], axes)
     moved += finite_log_weights(x, beta, where, stats, axes) * tangents[0]
     moved = moved if absent else jnp.where(live(x, where), moved, 0)
