@@ -140,27 +140,25 @@ def test_one_read_gives_the_same_pair(beta, axes, masked):
 
 
 def of_rows(x, beta, where, axes):
-    """What the sums of one read are held to: exponents and weights of the definition, and which classes are the peak:
-    all of them in a row without any."""
+    """What the sums of one read are held to: exponents of the definition; which classes are the peak, all of them in a
+    row without any; and which rows are poisoned."""
     stats = reference.statistics_of(x, beta, where, axes)
     t = np.float64(reference.gap(x, beta, where, stats.peak))
     there = (x == stats.peak) & (True if where is None else where) | (np.asarray(stats.excess) == -1)
-    p = np.float64(reference.weights(x, beta, where, stats))
-    return t, np.asarray(there), p, np.isnan(np.asarray(stats.excess))
+    return t, np.asarray(there), np.isnan(np.asarray(stats.excess))
 
 
 @pytest.mark.parametrize("masked", [False, True], ids=["all", "masked"])
 @pytest.mark.parametrize("axes", [(1,), slow((1, 0))], ids=str)
 @pytest.mark.parametrize("beta", [None, 0.0, 0.3, -3.0, np.inf, -np.inf], ids=str)
 def test_one_read_gives_the_sums(beta, axes, masked):
-    """Of masses, some where a class is absent, and of numbers of any sign: all, beside the peak, their distance from it
-    and the weighted mean."""
+    """Of masses, some where a class is absent, and of numbers of any sign: all, beside the peak, their exponents."""
     x, rng = hard(), np.random.default_rng(0)
     beta = None if beta is None else jnp.full((1, 1), beta, jnp.float32)
     where = np.arange(x.size).reshape(x.shape) % 3 != 1 if masked else None
     v = np.float32(rng.standard_normal(x.shape))
     q = np.float32(rng.random(x.shape)) * (np.isfinite(x) | (np.arange(len(x))[:, None] % 2 == 0))
-    t, there, p, poisoned = of_rows(x, beta, where, axes)
+    t, there, poisoned = of_rows(x, beta, where, axes)
 
     def agree(found, terms, what):
         expected, size = (
@@ -170,7 +168,7 @@ def test_one_read_gives_the_sums(beta, axes, masked):
         bound = tolerance.Bound(64, 4)  # differences of the smallest numbers may count as 0
         tolerance.check(np.float32(found), expected, np.float32, bound, what, scale=size, gap=20.0, floor=16.0)
 
-    stats, masses = online.mass_statistics_of(q, x, beta, where, axes)
+    stats, masses = online.mass_statistics_of(jnp.asarray(q), x, beta, where, axes)
     for a, b in zip(stats, online.statistics_of(x, beta, where, axes), strict=True):
         np.testing.assert_array_equal(a, b)
     wide = np.float64(q)
@@ -180,22 +178,6 @@ def test_one_read_gives_the_sums(beta, axes, masked):
     total, beside = online.sums_of(v, x, beta, where, axes)
     agree(total, np.float64(v), "sum")
     agree(beside, np.where(there, 0, np.float64(v)), "sum beside the peak")
-    v = v if where is None else np.where(where, v, 0)
-    at, mean = online.mean_of(v, x, beta, where, axes)
-    found = np.where(np.any(p > 0, axes, keepdims=True), np.float64(at) + np.float64(mean), 0)
-    agree(found, np.where(p == 0, 0, p * v), "mean")
-
-
-def test_a_mean_is_about_the_peak():
-    """Of a row that has all its weight there, and far from 0: what differs from the peak's own is left, and no more."""
-    x, v = np.float32([[0, -30, -31], [-30, 0, -31]]), np.float32([[1e6, 1e6 + 1, 1e6 - 2], [7, 7, 7]])
-    at, mean = online.mean_of(v, x, None, None, (1,))
-    assert at.tolist() == [[1e6], [7]]
-    _, even = online.mean_of(np.float32([[3e38, -3e38, 1e38]]), np.zeros((1, 3), np.float32), None, None, (1,))
-    wanted = np.float64([[1e38 / 3 - 3e38]])  # of numbers that have no sum
-    tolerance.check(even, wanted, np.float32, tolerance.Bound(8), "mean of huge numbers")
-    expected = np.exp(-30.0) - 2 * np.exp(-31.0)
-    tolerance.check(mean, np.float64([[expected], [0]]), np.float32, tolerance.Bound(8, 1), "mean", gap=31.0)
 
 
 def test_a_distance_that_counts_as_0():
@@ -203,6 +185,8 @@ def test_a_distance_that_counts_as_0():
     infinite = jnp.asarray(np.inf, np.float32)
     assert online._decay(jnp.zeros(()), infinite) == 0
     assert online._decay(infinite, jnp.zeros(())) == 0
+    assert online._exponent(jnp.zeros(()), infinite) == np.inf
+    assert online._exponent(infinite, jnp.zeros(())) == np.inf
 
 
 def test_the_order_of_the_classes_does_not_matter():
@@ -301,6 +285,21 @@ def test_derivatives_of_the_gradient(name, case, platform):
         turned = jax.jit(jax.grad(lambda x: jnp.vdot(jax.grad(f)(x), v)))(x)
         scale = np.abs(v).max() * np.abs(g).max()  # of the terms that cancel
         tolerance.check(turned, moved, np.float64, tolerance.SECOND_ORDER, "turned round", scale=scale)
+
+
+def test_masses_of_two_signs_on_absent_classes(platform):
+    """∞ − ∞, whatever they add up to, and in whatever order."""
+    x = jnp.array([[-np.inf, -np.inf, 3, 2], [3, -np.inf, 2, -np.inf], [-np.inf] * 4], jnp.float32)
+    q = jnp.array([[0.5, -0.5, 1, 0], [1, 0.5, 0, -0.25], [1, -2, 0, 0]], jnp.float32)
+    assert np.all(np.isnan(jsoftmax.softmax_cross_entropy(x, q)))
+
+
+def test_a_peak_that_is_read_with_another_rounding():
+    """Logits that are made where they are read: a product and the difference from the peak may be one operation."""
+    e, excess = np.float32([1, 1 - 1e-6, 0.5, 1, 1]), np.float32([0, 1e-30, 0.5, 1, 3])
+    assert reference.alone(e, excess).tolist() == [True, True, False, False, False]
+    stats = reference.Statistics(jnp.float32([[1e-6]]), jnp.float32([[1e-30]]))
+    assert reference.complements(jnp.zeros((1, 1)), None, None, stats)[0, 0] == np.float32(1e-30)
 
 
 @pytest.mark.parametrize("masked", [False, True], ids=["all", "masked"])

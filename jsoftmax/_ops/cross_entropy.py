@@ -313,7 +313,6 @@ def _distribution_fwd(x, labels, where, beta, options, axes):
 
     loss = resident.each(losses, stats, x, beta, where, axes, elsewhere=functools.partial(losses, masses=masses))
     sums_of_labels = None if masses is None else (masses.total, masses.beside)
-    stats = resident.kept(stats, loss, x, beta, where, axes)
     return loss, (x, labels, where, beta, options, stats, sums_of_labels)
 
 

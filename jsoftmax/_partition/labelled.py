@@ -96,7 +96,7 @@ def log_weight(
 def at_label_bar(g: Rows, level: Rows, at: Rows, stats: Statistics) -> Rows:
     """level p_y − g (1 − p_y) for e_y = `at`."""
     unit = share(stats)
-    rest = jnp.where(at == 1, stats.excess * unit, 1 - at * unit)
+    rest = jnp.where(reference.alone(at, stats.excess), stats.excess * unit, 1 - at * unit)
     return level * (at * unit) - g * rest
 
 

@@ -23,13 +23,15 @@ from jsoftmax._core.axes import class_index, names, positions, total
 from jsoftmax._core.types import ClassAxes, Logits, Mask, Rows
 from jsoftmax._partition import classes, limits, online, reference, resident
 from jsoftmax._partition.reference import Statistics, half_gap, live, masked, times
-from jsoftmax._partition.statistics import centered, complements, sums_apart, weights
+from jsoftmax._partition.statistics import complements, sums_apart, weights
 
 
 def through_weights(g: Logits, x: Logits, beta: Rows | None, where: Mask, stats: Statistics, axes: ClassAxes):
     """t_bar of (10)."""
-    p = weights(x, beta, where, stats, axes)
-    return p * centered(masked(g, where), p, x, beta, where, stats, axes)
+    p, g = weights(x, beta, where, stats, axes), masked(g, where)
+    for _ in range(2):  # as in `deviation`; a choice by element would cost XLA:CPU its fused kernel
+        g = g - total(p * g, axes)
+    return p * g
 
 
 def through_log_weights(
@@ -62,8 +64,8 @@ def through_log_weights(
         return (g(x, where, *each(x)) - p * of_all) - p * rest
 
     def at_once(x, beta, where, stats, sums):
-        # a second class near the peak has at most half of the weight, and nothing cancels
-        alone = (reference.masses(x, beta, where, stats.peak) == 1) & (stats.excess < 1)
+        # beside a second class near it the peak has half of the weight, and nothing cancels
+        alone = reference.alone(reference.masses(x, beta, where, stats.peak), stats.excess)
         bar = g(x, where, *each(x))
         of_all, beside = sums or sums_apart(bar, x, beta, where, stats, axes)
         rest = complements(x, beta, where, stats, axes) * of_all - beside

@@ -250,10 +250,16 @@ def weights(x: Logits, beta: Rows | None, where: Mask, stats: Statistics) -> Log
     return masked(masses(x, beta, where, stats.peak) * share(stats), where)
 
 
+def alone(e: Array, excess: Rows) -> Bool[Array, "*shape"]:
+    """Whether e = exp(t) is that of a peak with more than half of the weight, also of one read with another rounding:
+    a second class as near to 1 would be in the excess."""
+    return (e >= 1 - NEAR) & (excess < 1 - 2 * NEAR)
+
+
 def complements(x: Logits, beta: Rows | None, where: Mask, stats: Statistics) -> Logits:
-    """1 − p without cancellation: s / (1 + s) at the peak, elsewhere p ≤ ½."""
+    """1 − p without cancellation: s / (1 + s) at a peak alone, elsewhere p is little more than ½ at most."""
     e = masses(x, beta, where, stats.peak)
-    return jnp.where(e == 1, stats.excess * share(stats), 1 - e * share(stats))
+    return jnp.where(alone(e, stats.excess), stats.excess * share(stats), 1 - e * share(stats))
 
 
 def log_excess(stats: Statistics) -> Rows:

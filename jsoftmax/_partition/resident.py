@@ -70,18 +70,6 @@ def again(
     return _on_gpu(on_chip, lambda stats, *_: stats, stats, x, beta, where)
 
 
-def kept(stats: Statistics, y: Rows, x: Logits, beta: Rows | None, where: Mask, axes: ClassAxes) -> Statistics:
-    """What a rule keeps of the pair for its second half, beside a result y of each row: where that half makes it anew,
-    whether the row is poisoned, which y tells, and no read of the logits finds out."""
-
-    def on_chip(stats, y):
-        return Statistics(jnp.zeros_like(stats.peak), jnp.where(jnp.isnan(y), jnp.nan, 0).astype(y.dtype))
-
-    if where is not None or not fits(x, beta, axes, True):
-        return stats
-    return _on_gpu(on_chip, lambda stats, _: stats, stats, y)
-
-
 def backward(
     stats: Statistics, x: Logits, beta: Rows | None, where: Mask, axes: ClassAxes, fine: bool = True
 ) -> tuple[Logits, Statistics]:

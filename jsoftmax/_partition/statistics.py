@@ -27,7 +27,6 @@ from jax import Array, lax
 from jsoftmax._core.axes import class_index, names, positions, total
 from jsoftmax._core.dtypes import widen
 from jsoftmax._core.labels import at_label
-from jsoftmax._core.mesh import is_explicit
 from jsoftmax._core.types import ClassAxes, Labels, Logits, Mask, Rows
 from jsoftmax._partition import blocked, classes, labelled, limits, online, reference, resident
 from jsoftmax._partition.merge import over_devices
@@ -45,7 +44,6 @@ from jsoftmax._partition.reference import (
 
 __all__ = [
     "Statistics",
-    "centered",
     "complements",
     "deviation",
     "entropy",
@@ -258,38 +256,6 @@ def deviation(v: Logits, p: Logits, axes: ClassAxes) -> Logits:
     for _ in range(2):
         v = v - total(jnp.where(p == 0, 0, p * v), axes)
     return v
-
-
-@functools.partial(jax.custom_jvp, nondiff_argnums=(6,))
-def centered(
-    v: Logits, p: Logits, x: Logits, beta: Rows | None, where: Mask, stats: Statistics, axes: ClassAxes
-) -> Logits:
-    """v − Σ p v too, for v = 0 where masked and p of these logits. Accelerators begin at the v of the peak, which is
-    found with the sum."""
-    here = positions(axes)
-
-    def twice(v, p, x, beta, where):
-        for _ in range(2):  # as in `deviation`; a choice by element would cost XLA:CPU its fused kernel
-            v = v - total(p * v, axes)
-        return v
-
-    def at_once(v, p, x, beta, where):
-        at_peak, mean = online.mean_of(v, x, beta, where, here)
-        return (v - at_peak) - mean
-
-    operands = v, p, x, beta, where
-    if names(axes) or is_explicit(x):
-        return twice(*operands)
-    on_gpu = twice if resident.fits(x, beta, axes, False) else at_once
-    return lax.platform_dependent(*operands, cpu=twice, cuda=on_gpu, rocm=on_gpu, default=at_once)
-
-
-@centered.defjvp
-def _(axes, primals, tangents):
-    p, *rest = primals[1:]
-    y = centered(*primals, axes)
-    turned = total(_weight_tangent(rest, tangents[2:4], axes) * y, axes)
-    return y, deviation(tangents[0], p, axes) - turned
 
 
 def _deviations(primals, tangents, axes):
