@@ -866,6 +866,13 @@ MUTANTS = (
         "test_platforms.py -k counts_as_0",
     ),
     Mutant(
+        "masses-read-again",
+        STATISTICS,
+        "if names(axes) or not online.suits(x, here):\n        return statistics(x, beta, where, axes), None",
+        "if True:\n        return statistics(x, beta, where, axes), None",
+        "test_platforms.py -k found_in_its_read",
+    ),
+    Mutant(
         "one-read-masses-stay-at-the-peak",
         "_partition/online.py",
         "lax.select(tied, o1 + o2, lax.select(first, o1, o2) + lower)",

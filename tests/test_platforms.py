@@ -378,6 +378,19 @@ def test_accelerators_read_the_logits_of_a_loss_once(name):
     assert reductions("cpu") == [1, 1]
 
 
+def test_what_goes_with_the_peak_is_found_in_its_read():
+    """Masses of a distribution with the statistics, once for value and gradient; sums of a cotangent with a peak."""
+
+    def operands(f, *arguments):
+        lines = [line for line in lowering.text(f, arguments, "tpu").splitlines() if "stablehlo.reduce(" in line]
+        return sorted(line.count(" init: ") for line in lines)
+
+    assert operands(jsoftmax.softmax_cross_entropy, X, X) == [6]
+    assert operands(jax.value_and_grad(lambda x, q: jsoftmax.softmax_cross_entropy(x, q).sum()), X, X) == [1, 6]
+    pulled = lambda x, g: jax.vjp(jsoftmax.log_softmax, x)[1](g)  # noqa: E731
+    assert operands(pulled, X, X) == [3, 3]
+
+
 def test_as_much_travels_on_any_number_of_devices():
     """Peak; excess and count; what each operator sums besides. The linear layer takes its statistics twice where the
     loss is not summed, and adds up the gradient of its inputs."""
